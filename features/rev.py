@@ -1,0 +1,82 @@
+"""Digests: of definitions, of bytes, of code, and of the libraries that decode."""
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+DIGEST_CHARS = 32  # 128 bits: no accidental collision among any number of samples
+
+
+def digest_bytes(*parts: bytes | memoryview) -> str:
+    """Hex digest of the parts; each is preceded by its length, so ("a", "bc") differs from ("ab", "c")."""
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(len(part).to_bytes(8, "little"))
+        sha.update(part)
+    return sha.hexdigest()[:DIGEST_CHARS]
+
+
+def digest_json(definition: Any) -> str:
+    """Hex digest of a JSON-like definition; the order of mapping keys does not matter."""
+    canonical = json.dumps(definition, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return digest_bytes(canonical.encode())
+
+
+def digest_file(path: str | Path) -> str:
+    """Full sha256 of a file, hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def library_versions(names: Iterable[str]) -> dict[str, str]:
+    """Installed version of each distribution."""
+    return {name: version(name) for name in sorted(names)}
+
+
+@cache
+def digest_code(*modules: str) -> str:
+    """Digest of what the modules compute: their syntax trees without comments, docstrings and formatting.
+
+    It stands where a hand-bumped number would: an edit that can change a result changes the digest, a reworded
+    comment does not.
+    """
+    trees = []
+    for name in sorted(modules):
+        spec = find_spec(name)
+        if spec is None or spec.origin is None:
+            raise ModuleNotFoundError(f"no module {name!r} to digest")
+        tree = ast.parse(Path(spec.origin).read_text())
+        trees.append(f"{name}:{ast.dump(_without_docstrings(tree))}")
+    return digest_bytes(*(tree.encode() for tree in trees))
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+                node.body = node.body[1:]
+    return tree
+
+
+def seed_of(seed: int, *names: str) -> int:
+    """A 64-bit seed that is a function of the arguments alone."""
+    digest = hashlib.sha256(json.dumps([seed, *names]).encode()).digest()
+    return int.from_bytes(digest[:8], "little")
+
+
+def feature_key(rev: str, input_digest: str | None) -> str:
+    """Identity of one stored row: the view's rev and the digest of the very bytes its encoder was given.
+
+    The bytes that reach the encoder are the outcome of every step before it, so hashing them covers the raw file,
+    the parameters and the code of those steps; the decoders that the encoder itself uses are part of the rev.
+    """
+    return digest_json([rev, input_digest])
+
+

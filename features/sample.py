@@ -1,0 +1,95 @@
+"""The sample: one row of the data set, with whatever modalities it has."""
+
+from typing import Any
+
+import pyarrow as pa
+
+MODALITIES = ("text", "image", "audio", "video")
+SPLITS = ("train", "val", "test")
+
+# A stretch of a recording's timeline with what is known of it: a transcript cue has text, an annotation a label,
+# an interval of the user's manifest a key.
+SPAN = pa.struct(
+    [
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("key", pa.string()),
+        ("text", pa.string()),
+        ("label", pa.string()),
+    ]
+)
+
+_IDENTITY = [
+    pa.field("key", pa.string(), nullable=False),
+    pa.field("recording", pa.string(), nullable=False),
+    pa.field("group", pa.string(), nullable=False),
+    pa.field("split", pa.string(), nullable=False),
+    pa.field("label", pa.string()),
+    pa.field("start_s", pa.float64()),  # on the recording's timeline; null for a sample without one
+    pa.field("end_s", pa.float64()),
+    pa.field("variant", pa.int32(), nullable=False),  # 0 is the original, 1.. are augmented copies
+]
+_ORIGIN = [
+    pa.field("source", pa.string(), nullable=False),  # URIs of the raw files, space separated
+    pa.field("source_digest", pa.string(), nullable=False),
+    pa.field("meta", pa.string()),  # JSON: the user's other columns
+]
+
+# A sample with its media, as the stages between ingest and embed hand it on. A missing modality is null.
+# Times inside are seconds on the recording's timeline, also after a cut.
+MEDIA_SCHEMA = pa.schema(
+    [
+        *_IDENTITY,
+        pa.field("text", pa.string()),
+        pa.field("image", pa.large_binary()),  # JPEG or PNG, RGB, upright
+        pa.field("audio", pa.large_binary()),  # mono, signed 16 bit, little endian, audio_rate_hz
+        pa.field("audio_rate_hz", pa.int32()),
+        pa.field("audio_start_s", pa.float64()),
+        pa.field("frames", pa.list_(pa.large_binary())),  # JPEG, RGB, upright
+        pa.field("frame_times_s", pa.list_(pa.float64())),  # presentation times, strictly rising
+        pa.field("frames_end_s", pa.float64()),  # when the last frame leaves the screen
+        pa.field("intervals", pa.list_(SPAN)),
+        pa.field("cues", pa.list_(SPAN)),
+        pa.field("labels", pa.list_(SPAN)),
+        *_ORIGIN,
+    ]
+)
+
+# A sample as the feature store keeps it: everything but the media, with a presence flag a modality.
+SAMPLE_SCHEMA = pa.schema(
+    [
+        *_IDENTITY,
+        *(pa.field(f"has_{modality}", pa.bool_(), nullable=False) for modality in MODALITIES),
+        pa.field("text", pa.string()),
+        *_ORIGIN,
+    ]
+)
+
+# What was lost on the way. dropped is "sample", the name of a modality, or "part" (the sample stays, shortened).
+REJECT_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("dropped", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+    ]
+)
+
+MediaRow = dict[str, Any]
+"""One sample under MEDIA_SCHEMA as Python values."""
+
+
+def media_row(**values: Any) -> MediaRow:
+    """A row of MEDIA_SCHEMA with every field that is not given absent."""
+    unknown = set(values) - set(MEDIA_SCHEMA.names)
+    if unknown:
+        raise ValueError(f"{sorted(unknown)} are no fields of a sample; it has {MEDIA_SCHEMA.names}")
+    return {name: values.get(name) for name in MEDIA_SCHEMA.names}
+
+
+def modality_field(modality: str) -> str:
+    """The field of MEDIA_SCHEMA that is null when the modality is absent."""
+    if modality not in MODALITIES:
+        raise ValueError(f"modality is {modality!r}; it must be one of {MODALITIES}")
+    return "frames" if modality == "video" else modality

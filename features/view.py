@@ -1,0 +1,69 @@
+"""The view: one declared feature, and what is known of it once it is stored."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from features.rev import digest_json
+from features.sample import MODALITIES
+
+Pooling = Literal["mean", "max", "mean_std", "sequence"]
+POOLINGS = ("mean", "max", "mean_std", "sequence")
+Dtype = Literal["float16", "float32"]
+DTYPES = ("float16", "float32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """A feature as its owner declares it: which encoder reads which modality, and how its output is kept.
+
+    options go to the encoder; code_version is the owner's own mark for a change that no digest sees.
+    """
+
+    name: str
+    input: str
+    encoder: str
+    pooling: Pooling = "mean"
+    dtype: Dtype = "float16"
+    options: dict[str, Any] = field(default_factory=dict)
+    code_version: str = "1"
+
+    def __post_init__(self) -> None:
+        for value, known, what in (
+            (self.input, MODALITIES, "input"),
+            (self.pooling, POOLINGS, "pooling"),
+            (self.dtype, DTYPES, "dtype"),
+        ):
+            if value not in known:
+                raise ValueError(f"view {self.name!r}: {what} is {value!r}; it must be one of {', '.join(known)}")
+
+    def rev(self, encoder_definition: dict[str, Any]) -> str:
+        """Hash of all that is the same for every row: the view, and the encoder's weights, code and libraries."""
+        declared = {name: value for name, value in asdict(self).items() if name != "name"}
+        return digest_json({"view": declared, "encoder": encoder_definition})
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredView:
+    """A view as the manifest lists it. shape is (dim,) or, for sequences, (None, dim)."""
+
+    name: str
+    rev: str
+    input: str
+    encoder: str
+    pooling: str
+    dtype: str
+    dim: int
+    code_version: str
+    weights_digest: str | None
+    definition: dict[str, Any]
+    files: dict[str, str]  # shard name -> file
+    digests: dict[str, str]  # shard name -> sha256 of the file
+    num_present: int
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        return (None, self.dim) if self.is_sequence else (self.dim,)
+
+    @property
+    def is_sequence(self) -> bool:
+        return self.pooling == "sequence"

@@ -1,0 +1,224 @@
+"""params.yaml, read once: one frozen block a stage."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from features.errors import ConfigError
+
+Ratio = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Block(BaseModel):
+    """A mapping of params.yaml with exactly the declared keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class BeamParams(Block):
+    """Where the stages run: any Beam runner by name, its options as on a command line, shards at work per worker."""
+
+    runner: str
+    options: list[str]
+    threads: Count
+
+
+class DemoParams(Block):
+    """The generated recordings; probabilities and levels are described in params.yaml."""
+
+    recordings: Count
+    segments: Count
+    seed: int
+    misheard: Ratio
+    missing: Ratio
+    filler: Ratio
+    picture_noise: Annotated[float, Field(ge=0)]
+    voice_snr_db: float
+    broken: bool
+
+
+class SplitParams(Block):
+    """Shares of the groups that become val and test; the rest is train."""
+
+    val: Ratio
+    test: Ratio
+    seed: int
+
+
+class IngestParams(Block):
+    """Where the raw recordings are and how their columns are called."""
+
+    source: str
+    columns: dict[str, str]
+    split: SplitParams
+    shard_samples: Count
+    max_reject_ratio: Ratio
+
+
+class CleanTextParams(Block):
+    """Limits of a text in characters."""
+
+    max_chars: Count
+
+
+class CleanImageParams(Block):
+    """Longest side of a cleaned image."""
+
+    size_px: Count
+
+
+class CleanAudioParams(Block):
+    """Cleaned audio: its rate, its loudness, below which peak it counts as silent, which stream of the file."""
+
+    rate_hz: Count
+    loudness_lufs: Annotated[float, Field(lt=0)]
+    silence_dbfs: Annotated[float, Field(lt=0)]
+    stream: Annotated[int, Field(ge=0)]
+
+
+class CleanVideoParams(Block):
+    """Cleaned video: frames a second at most, longest side, which stream of the file."""
+
+    rate_hz: Positive
+    size_px: Count
+    stream: Annotated[int, Field(ge=0)]
+
+
+class CleanTranscriptParams(Block):
+    """Which embedded subtitle stream is the transcript when no transcript file is given."""
+
+    stream: Annotated[int, Field(ge=0)]
+
+
+class CleanParams(Block):
+    """How one file of each modality is made uniform."""
+
+    text: CleanTextParams
+    image: CleanImageParams
+    audio: CleanAudioParams
+    video: CleanVideoParams
+    transcript: CleanTranscriptParams
+    max_reject_ratio: Ratio
+
+
+class AlignParams(Block):
+    """Shortest segment that is kept."""
+
+    min_s: Positive
+    max_reject_ratio: Ratio
+
+
+class AugmentParams(Block):
+    """Seeded variants of each training sample; the ops of each modality with their strengths."""
+
+    copies: Annotated[int, Field(ge=0)]
+    seed: int
+    text_drop: Ratio
+    text_swap: Ratio
+    image_crop: Ratio
+    image_light: Ratio
+    audio_gain_db: Annotated[float, Field(ge=0)]
+    audio_snr_db: float
+    max_reject_ratio: Ratio
+
+
+class ViewParams(Block):
+    """One feature: what it reads, which encoder makes it, how it is kept."""
+
+    input: Literal["text", "image", "audio", "video"]
+    encoder: str
+    pooling: Literal["mean", "max", "mean_std", "sequence"] = "mean"
+    dtype: Literal["float16", "float32"] = "float16"
+    options: dict[str, Any] = {}
+    code_version: str = "1"
+
+
+class EmbedParams(Block):
+    """The views, where they are computed, and the size of a feature shard."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    shard_samples: Count
+    views: dict[str, ViewParams]
+    max_reject_ratio: Ratio
+
+
+class PackParams(Block):
+    """Samples in one WebDataset shard."""
+
+    shard_samples: Count
+
+
+class TrainParams(Block):
+    """The fusion models and how they are trained."""
+
+    seed: int
+    hidden: Count
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    epochs: Count
+    patience: Count
+    batch_size: Count
+    learning_rate: Positive
+    weight_decay: Annotated[float, Field(ge=0)]
+
+
+class Params(Block):
+    """All of params.yaml."""
+
+    beam: BeamParams
+    demo: DemoParams
+    ingest: IngestParams
+    clean: CleanParams
+    align: AlignParams
+    augment: AugmentParams
+    embed: EmbedParams
+    pack: PackParams
+    train: TrainParams
+
+
+def load_params(path: Path) -> Params:
+    """Read params.yaml. Raises ConfigError with one line that names the key, its value, the rule and the cure."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}): run from the folder that holds it") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
+    return parse_params(content, str(path))
+
+
+def parse_params(content: Any, where: str = "params.yaml") -> Params:
+    """Check a parsed params.yaml and freeze it."""
+    if not isinstance(content, dict):
+        raise ConfigError(f"{where} must be a mapping of stages to their parameters, not {type(content).__name__}")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_one_line(error)}") from error
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    name = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(path[:-1])
+        near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.0)
+        return f"unknown key {name!r}: did you mean {near[0]!r}? Known here: {', '.join(known)}"
+    if first["type"] == "missing":
+        return f"key {name!r} is missing: add it (the repository's params.yaml shows every key)"
+    return f"{name} is {first['input']!r}: {first['msg']}"
+
+
+def _known_keys(path: list[str]) -> list[str]:
+    block: Any = Params
+    for part in path:
+        if isinstance(block, type) and issubclass(block, BaseModel):
+            block = block.model_fields[part].annotation
+        else:  # dict[str, Block]: any name leads to the block
+            block = block.__args__[1]
+    return list(block.model_fields)

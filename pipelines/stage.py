@@ -1,0 +1,150 @@
+"""A stage's output folder: shards of samples, the manifest that lists them, and all rejects so far."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.errors import RejectRatioError, StageError
+from features.manifest import MANIFEST_FILE, REJECTS_FILE
+from features.sample import REJECT_SCHEMA, MediaRow
+from features.shards import Shard, describe_shard, iter_batches, replacing, shard_writer, write_json
+from pipelines.job import Reject, ShardRecord, ShardTask, remove_work
+from pipelines.progress import ShardProgress
+
+Outcome = tuple[list[MediaRow], list[Reject]]
+
+
+class Step(Protocol):
+    """What a stage does to one sample; it travels to the workers, so it holds settings only."""
+
+    schema: pa.Schema
+
+    def read(self, inputs: Any) -> Iterable[MediaRow]:
+        """The samples that a task's inputs describe, one at a time."""
+
+    def __call__(self, row: MediaRow) -> Outcome:
+        """The rows that the sample becomes, and what was rejected on the way."""
+
+
+@dataclass(frozen=True)
+class ShardStep:
+    """The worker of the stages that go sample by sample: read, work, count, write."""
+
+    step: Step
+
+    def __call__(self, task: ShardTask, progress: ShardProgress) -> ShardRecord:
+        rejects: list[Reject] = []
+        num_in = 0
+        with shard_writer(task.path, self.step.schema) as writer:
+            for row in self.step.read(task.inputs):
+                rows, rejected = self.step(row)
+                if not rows and not any(reject.dropped == "sample" for reject in rejected):
+                    raise StageError(f"sample {row['key']!r} would be lost without a reason: report this")
+                for out in rows:
+                    writer.append(out)
+                rejects += rejected
+                num_in += 1
+                progress.add(1, len(rejected))
+        progress.report()
+        if num_in != task.num_rows:
+            raise StageError(f"shard {task.name} had {num_in} samples to read, not {task.num_rows}: run the stage before")
+        return ShardRecord(describe_shard(task.name, task.path), num_in, tuple(rejects))
+
+
+@dataclass(frozen=True)
+class StageManifest:
+    """What a stage published: its settings, its shards with what each one lost, and the settings of earlier stages."""
+
+    stage: str
+    steps: dict[str, Any]
+    records: tuple[ShardRecord, ...]
+
+    @property
+    def shards(self) -> list[Shard]:
+        return [record.shard for record in self.records]
+
+
+def load_stage(folder: Path) -> StageManifest:
+    """Read what a stage published. Raises StageError if it has not run."""
+    path = folder / MANIFEST_FILE
+    if not path.is_file():
+        raise StageError(f"{path} does not exist, so stage {folder.name!r} has not finished: run 'dvc repro {folder.name}'")
+    content = json.loads(path.read_text())
+    records = tuple(ShardRecord.from_json(record) for record in content["records"])
+    return StageManifest(content["stage"], content["steps"], records)
+
+
+def known_records(folder: Path) -> dict[str, ShardRecord]:
+    """Records of the last published version by file name; none if there is no such version."""
+    if not (folder / MANIFEST_FILE).is_file():
+        return {}
+    return {record.shard.file: record for record in load_stage(folder).records}
+
+
+def load_rejects(folder: Path) -> list[Reject]:
+    """All rejects of the stage and of those before it."""
+    path = folder / REJECTS_FILE
+    return [Reject(**row) for row in pq.read_table(path).to_pylist()] if path.exists() else []
+
+
+def check_ratio(stage: str, rejects: Sequence[Reject], num_in: int, max_reject_ratio: float) -> None:
+    """Raise RejectRatioError if more of the stage's inputs than allowed lost something."""
+    lost = [reject for reject in rejects if reject.dropped != "part"]
+    num_keys = len({reject.key for reject in lost})
+    if num_keys > max_reject_ratio * num_in:
+        reasons = Counter(reject.reason for reject in lost)
+        listed = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+        raise RejectRatioError(
+            f"{stage} rejected {num_keys} of {num_in} ({num_keys / max(num_in, 1):.0%}), max_reject_ratio is "
+            f"{max_reject_ratio:g}; reasons: {listed}; first: {lost[0].key}: {lost[0].text}. Mend the source or raise "
+            f"{stage}.max_reject_ratio"
+        )
+
+
+def publish_stage(
+    folder: Path,
+    *,
+    stage: str,
+    settings: dict[str, Any],
+    records: Sequence[ShardRecord],
+    before: StageManifest | None,
+    rejects_before: Sequence[Reject],
+    own_rejects: Sequence[Reject] = (),
+) -> None:
+    """Make a version visible: rejects first, the manifest last, then remove what no version needs any more."""
+    rejects = [*rejects_before, *own_rejects, *(reject for record in records for reject in record.rejects)]
+    write_rejects(folder / REJECTS_FILE, rejects)
+    steps = {**(before.steps if before else {}), stage: settings}
+    content = {"stage": stage, "steps": steps, "records": [record.to_json() for record in records]}
+    write_json(folder / MANIFEST_FILE, content)
+    remove_work(folder)
+    keep = {record.shard.file for record in records} | {MANIFEST_FILE, REJECTS_FILE}
+    for path in folder.iterdir():
+        if path.name not in keep:
+            path.unlink()
+
+
+def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
+    """Write the rejects table, sorted, so that equal rejects are equal bytes."""
+    rows = sorted((vars(reject) for reject in rejects), key=lambda row: (row["key"], row["stage"], row["dropped"]))
+    with replacing(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=REJECT_SCHEMA), temporary)
+
+
+def read_rows(path: Path, indices: Sequence[int] | None = None) -> Iterator[MediaRow]:
+    """The rows of a stage's shard, all or those at the rising indices, decoded to Python one at a time."""
+    wanted = iter(indices) if indices is not None else None
+    target = next(wanted, None) if wanted is not None else None
+    start = 0
+    for batch in iter_batches(path):
+        for offset in range(batch.num_rows):
+            if wanted is None or start + offset == target:
+                yield batch.slice(offset, 1).to_pylist()[0]
+                target = next(wanted, None) if wanted is not None else None
+        start += batch.num_rows
