@@ -1,0 +1,70 @@
+"""What an encoder is, and what it is given: media in memory, never files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Audio:
+    """wave_T: float32 [sample], mono, full scale is 1."""
+
+    wave_T: np.ndarray
+    rate_hz: int
+
+
+@dataclass(frozen=True)
+class Video:
+    """frames: encoded images; times_s: float64 [frame], seconds from the start of the sample; end_s: of the last."""
+
+    frames: Sequence[bytes]
+    times_s: np.ndarray
+    end_s: float
+
+
+Media = str | bytes | Audio | Video
+"""A text, an encoded image, an audio clip or a video clip."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A sample ready for the model.
+
+    units: what enters a batch one by one (a token row, an image, a frame, a waveform); units of equal shape share a
+    batch. times_T2: float64 [vector, (start, end)], seconds from the start of the sample, one row for each vector
+    that the units will give together.
+    """
+
+    units: list[np.ndarray]
+    times_T2: np.ndarray
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """vectors_TD: float32 [vector, dim]; times_T2: float64 [vector, (start, end)], seconds from the sample's start."""
+
+    vectors_TD: np.ndarray
+    times_T2: np.ndarray
+
+
+class Encoder(Protocol):
+    """Media to vectors. Batches are formed outside, always of batch_size units of one shape (the last one padded), so
+    that the bytes of a row depend on the sample alone."""
+
+    inputs: frozenset[str]
+    batch_size: int
+
+    def definition(self) -> dict[str, Any]:
+        """All that its output depends on besides the media, as JSON: name, settings, batch_size, "weights_digest"
+        (sha256 or null), "code" (digest of its modules) and "libraries" (their versions). Needs no load()."""
+
+    def load(self, device: str) -> None:
+        """Bring the model into memory, once per process; "cpu" or "cuda"."""
+
+    def prepare(self, media: Media) -> Prepared:
+        """Decode and shape one sample; called from several threads. Raises MediaError if it cannot."""
+
+    def encode(self, units_B: np.ndarray) -> list[np.ndarray]:
+        """float32 [vector, dim] for each of the batch_size units."""

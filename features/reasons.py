@@ -1,0 +1,34 @@
+"""Why something was rejected."""
+
+from enum import StrEnum
+
+from features.errors import PlaitError
+
+
+class Reason(StrEnum):
+    """The reasons a reject can have."""
+
+    MISSING_FILE = "missing_file"
+    UNREADABLE = "unreadable"  # the file is there, its bytes cannot be had
+    UNDECODABLE = "undecodable"  # not the format it claims, or broken from the start
+    TRUNCATED = "truncated"  # decodes, but ends before it should
+    NO_STREAM = "no_stream"  # the container lacks the stream that was asked for
+    SILENT = "silent"
+    EMPTY = "empty"  # nothing left of it
+    TOO_LONG = "too_long"
+    TOO_SHORT = "too_short"
+    DUPLICATE = "duplicate"
+    BAD_INTERVAL = "bad_interval"  # ends before it starts
+    OUTSIDE_MEDIA = "outside_media"  # lies where the recording has nothing
+    CLIPPED = "clipped"  # reached beyond the recording and was shortened
+    BAD_TRANSCRIPT = "bad_transcript"
+    BAD_LABELS = "bad_labels"
+    NON_FINITE = "non_finite"  # the encoder gave NaN or infinity
+
+
+class MediaError(PlaitError):
+    """One sample's media cannot be used; it becomes a reject with this reason."""
+
+    def __init__(self, reason: Reason, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
