@@ -1,0 +1,104 @@
+"""Writing a view: rows of vectors become one record batch, and the batch becomes a shard."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from features.errors import ShardError
+from features.shards import read_shard, replacing
+
+
+def stored_vectors(vectors: np.ndarray, schema: pa.Schema) -> np.ndarray:
+    """The vectors as a view of this schema keeps them, in its dtype.
+
+    What float16 cannot hold becomes infinite: check np.isfinite on the result, not on what the encoder gave.
+    """
+    with np.errstate(over="ignore"):
+        return vectors.astype(_form(schema)[1])
+
+
+def view_batch(
+    schema: pa.Schema,
+    keys: Sequence[str],
+    feature_keys: Sequence[str],
+    vectors: Sequence[np.ndarray | None],
+    times: Sequence[np.ndarray | None] = (),
+) -> pa.RecordBatch:
+    """The rows of one shard of a view as a record batch, absent embeddings null and their vectors NaN.
+
+    schema: of view_schema(); vectors: [dim] a row or, for sequences, [vector, dim], None where absent; times: for
+    sequences only, float64 [vector, (start, end)] a row in seconds, None where absent.
+    Equal rows give equal bytes. Raises ValueError if the lengths or shapes do not agree.
+    """
+    is_sequence = "start_s" in schema.names
+    lengths = {len(keys), len(feature_keys), len(vectors), *([len(times)] if is_sequence else [])}
+    if len(lengths) > 1 or (times and not is_sequence):
+        raise ValueError(
+            f"{len(keys)} keys, {len(feature_keys)} feature keys, {len(vectors)} vectors and {len(times)} times: "
+            "a row has one of each, and times only where the view is a sequence"
+        )
+    columns: list[pa.Array[Any]] = [pa.array(keys, pa.string()), pa.array(feature_keys, pa.string())]
+    if is_sequence:
+        columns += _sequence_columns(schema, vectors, times)
+    else:
+        columns.append(_pooled_column(schema, vectors))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def write_view_shard(path: Path, batch: pa.RecordBatch) -> None:
+    """Write a view's shard as one record batch; it appears under its name only when it has been read back."""
+    with replacing(path) as temporary:
+        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, batch.schema) as sink:
+            sink.write_batch(batch)
+        num_rows = read_shard(temporary).num_rows
+        if num_rows != batch.num_rows:
+            raise ShardError(
+                f"shard {path.name} reads back {num_rows} rows of {batch.num_rows}: is the disk sound? Run again"
+            )
+
+
+def _form(schema: pa.Schema) -> tuple[int, type[np.floating[Any]]]:
+    embedding = schema.field("embedding").type
+    vector: Any = embedding.value_type if "start_s" in schema.names else embedding
+    return vector.list_size, np.float16 if pa.types.is_float16(vector.value_type) else np.float32
+
+
+def _pooled_column(schema: pa.Schema, vectors: Sequence[np.ndarray | None]) -> "pa.Array[Any]":
+    dim, dtype = _form(schema)
+    absent_N = np.array([vector is None for vector in vectors], dtype=bool)
+    values_ND = np.full((len(vectors), dim), np.nan, dtype)
+    for row, vector in enumerate(vectors):
+        if vector is not None:
+            _check_shape(vector, (dim,))
+            values_ND[row] = stored_vectors(vector, schema)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values_ND.ravel()), dim, mask=pa.array(absent_N))
+
+
+def _sequence_columns(
+    schema: pa.Schema, vectors: Sequence[np.ndarray | None], times: Sequence[np.ndarray | None]
+) -> "list[pa.Array[Any]]":
+    dim, dtype = _form(schema)
+    values, intervals = [np.empty((0, dim), dtype)], [np.empty((0, 2))]
+    for sequence, times_T2 in zip(vectors, times, strict=True):
+        if sequence is not None and times_T2 is not None:
+            _check_shape(sequence, (len(sequence), dim))
+            _check_shape(times_T2, (len(sequence), 2))
+            values.append(stored_vectors(sequence, schema))
+            intervals.append(times_T2)
+        elif sequence is not None or times_T2 is not None:
+            raise ValueError("a sequence has both vectors and times, or neither")
+    lengths_N = [0 if sequence is None else len(sequence) for sequence in vectors]
+    offsets = pa.array(np.cumsum([0, *lengths_N], dtype=np.int32), pa.int32())
+    absent = pa.array(np.array([sequence is None for sequence in vectors], dtype=bool))
+    times_V2 = np.concatenate(intervals)
+    embedding = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(values).ravel()), dim)
+    children: list[pa.Array[Any]] = [embedding, pa.array(times_V2[:, 0]), pa.array(times_V2[:, 1])]
+    return [pa.ListArray.from_arrays(offsets, child, mask=absent) for child in children]
+
+
+def _check_shape(array: np.ndarray, expected: tuple[int, ...]) -> None:
+    if array.shape != expected:
+        raise ValueError(f"an array has shape {array.shape}; the view's schema asks for {expected}")
