@@ -9,6 +9,7 @@ class Reason(StrEnum):
     """The reasons a reject can have."""
 
     MISSING_FILE = "missing_file"
+    UNKNOWN_FILE = "unknown_file"  # of no kind that Plait reads
     UNREADABLE = "unreadable"  # the file is there, its bytes cannot be had
     UNDECODABLE = "undecodable"  # not the format it claims, or broken from the start
     TRUNCATED = "truncated"  # decodes, but ends before it should

@@ -16,6 +16,7 @@ SPAN = pa.struct(
         ("key", pa.string()),
         ("text", pa.string()),
         ("label", pa.string()),
+        ("meta", pa.string()),
     ]
 )
 
@@ -51,6 +52,8 @@ MEDIA_SCHEMA = pa.schema(
         pa.field("intervals", pa.list_(SPAN)),
         pa.field("cues", pa.list_(SPAN)),
         pa.field("labels", pa.list_(SPAN)),
+        # Of the very bytes that an encoder will be given; null before the sample is cut.
+        pa.field("digests", pa.struct([(modality, pa.string()) for modality in MODALITIES])),
         *_ORIGIN,
     ]
 )

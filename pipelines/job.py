@@ -16,7 +16,7 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
 from features.errors import PlaitError, StageError
-from features.shards import Shard, shard_file, write_json
+from features.shards import Shard, write_json
 from pipelines.params import BeamParams
 from pipelines.progress import ShardProgress, watch_progress
 
@@ -40,22 +40,22 @@ class ShardTask:
 
     name: str
     folder: str
-    fingerprint: str
+    file: str
+    fingerprint: str  # digest of all that the file's bytes depend on
     num_rows: int
     inputs: Any
-    suffix: str = ".arrow"
 
     @property
     def path(self) -> Path:
-        return Path(self.folder) / shard_file(self.name, self.fingerprint, self.suffix)
+        return Path(self.folder) / self.file
 
     @property
     def record_path(self) -> Path:
-        return Path(self.folder) / WORK_FOLDER / f"{self.path.name}.json"
+        return Path(self.folder) / WORK_FOLDER / f"{self.name}-{self.fingerprint}.json"
 
     @property
     def progress_path(self) -> Path:
-        return Path(self.folder) / WORK_FOLDER / f"{self.path.name}.progress"
+        return self.record_path.with_suffix(".progress")
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,14 @@ class ShardRecord:
     """A finished shard: its entry for the manifest, how many samples went in, and what was rejected."""
 
     shard: Shard
+    fingerprint: str
     num_in: int
     rejects: tuple[Reject, ...]
+
+    @property
+    def num_tried(self) -> int:
+        """How many things could have been rejected: the samples, or what they were to be cut into."""
+        return max(self.num_in, self.shard.num_rows + sum(reject.dropped == "sample" for reject in self.rejects))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -72,7 +78,7 @@ class ShardRecord:
     @staticmethod
     def from_json(content: dict[str, Any]) -> "ShardRecord":
         rejects = tuple(Reject(**reject) for reject in content["rejects"])
-        return ShardRecord(Shard(**content["shard"]), content["num_in"], rejects)
+        return ShardRecord(Shard(**content["shard"]), content["fingerprint"], content["num_in"], rejects)
 
 
 class ShardWorker(Protocol):
@@ -149,27 +155,40 @@ def run_job(
     Raises StageError with the first failure if a shard could not be made or has no record: not every runner that
     reports success has done all of the work.
     """
-    todo = [task for task in tasks if not (task.path.name in known and task.path.exists())]
+    todo = [task for task in tasks if not _is_done(task, known)]
     for task in todo:
-        if task.record_path.exists() and "error" in json.loads(task.record_path.read_text()):
-            task.record_path.unlink()
+        _forget_failure(task)
     if todo:
         paths = [task.progress_path for task in todo]
         with watch_progress(label, paths, sum(task.num_rows for task in todo)):
             _run_pipeline(worker, todo, params, label)
-    made = {task.path.name: _read_record(task) for task in todo}
-    return [made.get(task.path.name) or known[task.path.name] for task in tasks]
+    made = {task.file: _read_record(task) for task in todo}
+    return [made.get(task.file) or known[task.file] for task in tasks]
+
+
+def _is_done(task: ShardTask, known: dict[str, ShardRecord]) -> bool:
+    record = known.get(task.file)
+    return record is not None and record.fingerprint == task.fingerprint and task.path.exists()
+
+
+def _forget_failure(task: ShardTask) -> None:
+    if task.record_path.exists() and "error" in json.loads(task.record_path.read_text()):
+        task.record_path.unlink()
 
 
 def _run_pipeline(worker: ShardWorker, tasks: Sequence[ShardTask], params: BeamParams, label: str) -> None:
     options = PipelineOptions([f"--runner={params.runner}", "--save_main_session=false", *params.options])
-    with beam.Pipeline(options=options) as pipeline:
-        _ = (
-            pipeline
-            | f"List {label} shards" >> beam.Create(list(tasks), reshuffle=False)
-            | "Spread over workers" >> beam.Reshuffle()
-            | f"Make {label} shards" >> beam.ParDo(_ProcessShard(worker, params.threads))
-        )
+    try:
+        with beam.Pipeline(options=options) as pipeline:
+            _ = (
+                pipeline
+                | f"List {label} shards" >> beam.Create(list(tasks), reshuffle=False)
+                | "Spread over workers" >> beam.Reshuffle()
+                | f"Make {label} shards" >> beam.ParDo(_ProcessShard(worker, params.threads))
+            )
+    except (RuntimeError, ValueError) as error:  # runners hand a worker's error on as text, traceback and all
+        last_line = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise StageError(f"the Beam job {label!r} failed on {params.runner}: {last_line}") from error
 
 
 def _read_record(task: ShardTask) -> ShardRecord:

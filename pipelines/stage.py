@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 from features.errors import RejectRatioError, StageError
 from features.manifest import MANIFEST_FILE, REJECTS_FILE
 from features.sample import REJECT_SCHEMA, MediaRow
-from features.shards import Shard, describe_shard, iter_batches, replacing, shard_writer, write_json
-from pipelines.job import Reject, ShardRecord, ShardTask, remove_work
+from features.rev import digest_json
+from features.shards import Shard, describe_shard, iter_batches, replacing, shard_file, shard_writer, write_json
+from pipelines.job import Reject, ShardRecord, ShardTask, remove_work, run_job
+from pipelines.params import BeamParams
 from pipelines.progress import ShardProgress
 
 Outcome = tuple[list[MediaRow], list[Reject]]
@@ -54,7 +56,7 @@ class ShardStep:
         progress.report()
         if num_in != task.num_rows:
             raise StageError(f"shard {task.name} had {num_in} samples to read, not {task.num_rows}: run the stage before")
-        return ShardRecord(describe_shard(task.name, task.path), num_in, tuple(rejects))
+        return ShardRecord(describe_shard(task.name, task.path), task.fingerprint, num_in, tuple(rejects))
 
 
 @dataclass(frozen=True)
@@ -107,21 +109,51 @@ def check_ratio(stage: str, rejects: Sequence[Reject], num_in: int, max_reject_r
         )
 
 
-def publish_stage(
-    folder: Path,
-    *,
+def tasks_per_shard(
+    manifest: StageManifest, before: Path, folder: Path, settings: dict[str, Any]
+) -> list[ShardTask]:
+    """One task for each shard of the stage before; the shard made of it keeps its name."""
+    tasks = []
+    for shard in manifest.shards:
+        fingerprint = digest_json([settings, shard.digest])
+        file = shard_file(shard.name, fingerprint)
+        path = str((before / shard.file).resolve())
+        tasks.append(ShardTask(shard.name, str(folder.resolve()), file, fingerprint, shard.num_rows, path))
+    return tasks
+
+
+def run_stage(
     stage: str,
+    step: Step,
+    plan: Callable[[StageManifest], list[ShardTask]],
+    *,
+    before: Path,
+    folder: Path,
     settings: dict[str, Any],
-    records: Sequence[ShardRecord],
-    before: StageManifest | None,
-    rejects_before: Sequence[Reject],
-    own_rejects: Sequence[Reject] = (),
+    max_reject_ratio: float,
+    beam: BeamParams,
 ) -> None:
-    """Make a version visible: rejects first, the manifest last, then remove what no version needs any more."""
-    rejects = [*rejects_before, *own_rejects, *(reject for record in records for reject in record.rejects)]
+    """Run a stage over what the stage before published, and publish its outcome unless too much was rejected."""
+    manifest = load_stage(before)
+    tasks = plan(manifest)
+    records = run_job(ShardStep(step), tasks, known=known_records(folder), params=beam, label=stage)
+    rejects = [reject for record in records for reject in record.rejects]
+    check_ratio(stage, rejects, sum(record.num_tried for record in records), max_reject_ratio)
+    publish_stage(folder, stage=stage, settings=settings, records=records, before=before)
+
+
+def publish_stage(
+    folder: Path, *, stage: str, settings: dict[str, Any], records: Sequence[ShardRecord], before: Path
+) -> None:
+    """Make a version visible: rejects first, the manifest last; then remove what it does not list."""
+    rejects = [*load_rejects(before), *(reject for record in records for reject in record.rejects)]
     write_rejects(folder / REJECTS_FILE, rejects)
-    steps = {**(before.steps if before else {}), stage: settings}
-    content = {"stage": stage, "steps": steps, "records": [record.to_json() for record in records]}
+    steps_before = load_stage(before).steps if (before / MANIFEST_FILE).exists() else {}
+    content = {
+        "stage": stage,
+        "steps": {**steps_before, stage: settings},
+        "records": [record.to_json() for record in records],
+    }
     write_json(folder / MANIFEST_FILE, content)
     remove_work(folder)
     keep = {record.shard.file for record in records} | {MANIFEST_FILE, REJECTS_FILE}

@@ -1,0 +1,88 @@
+"""Augment: seeded variants of each training sample; val and test are never touched."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.rev import digest_code, digest_json, library_versions, seed_of
+from features.sample import MEDIA_SCHEMA, MediaRow
+from features.shards import read_shard, shard_file
+from pipelines.digests import sample_digests
+from pipelines.job import ShardTask
+from pipelines.media.variants import vary_audio, vary_frames, vary_image, vary_text
+from pipelines.params import AugmentParams, BeamParams
+from pipelines.raw import VARIANT_MARK
+from pipelines.stage import Outcome, StageManifest, read_rows, run_stage
+
+_CODE = ("pipelines.augment", "pipelines.digests", "pipelines.media.variants")
+
+
+def augment(params: AugmentParams, before: Path, folder: Path, beam: BeamParams) -> None:
+    """Write the variants of the training samples in the folder before; the originals stay where they are."""
+    settings = {
+        **params.model_dump(exclude={"max_reject_ratio"}),
+        "code": digest_code(*_CODE),
+        "libraries": library_versions(["numpy", "opencv-python-headless", "pillow", "pyarrow"]),
+    }
+    run_stage(
+        "augment",
+        Augment(params),
+        lambda manifest: _tasks(manifest, before, folder, settings) if params.copies else [],
+        before=before,
+        folder=folder,
+        settings=settings,
+        max_reject_ratio=params.max_reject_ratio,
+        beam=beam,
+    )
+
+
+def _tasks(manifest: StageManifest, before: Path, folder: Path, settings: dict[str, Any]) -> list[ShardTask]:
+    tasks = []
+    for shard in manifest.shards:
+        path = (before / shard.file).resolve()
+        num_train = pc.sum(pc.equal(read_shard(path).column("split"), "train")).as_py() or 0
+        if num_train:
+            fingerprint = digest_json([settings, shard.digest])
+            file = shard_file(shard.name, fingerprint)
+            tasks.append(ShardTask(shard.name, str(folder.resolve()), file, fingerprint, num_train, str(path)))
+    return tasks
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Makes the variants of one training sample; the random numbers are a function of seed, key, copy and modality."""
+
+    params: AugmentParams
+    schema: ClassVar[pa.Schema] = MEDIA_SCHEMA
+
+    def read(self, inputs: Any) -> Iterable[MediaRow]:
+        splits = read_shard(Path(inputs)).column("split").to_pylist()
+        return read_rows(Path(inputs), [index for index, split in enumerate(splits) if split == "train"])
+
+    def __call__(self, row: MediaRow) -> Outcome:
+        return [self._variant(row, copy) for copy in range(1, self.params.copies + 1)], []
+
+    def _variant(self, row: MediaRow, copy: int) -> MediaRow:
+        params = self.params
+        varied = {**row, "key": f"{row['key']}{VARIANT_MARK}{copy}", "variant": copy}
+        if row["text"] is not None:
+            rng = self._rng(row, copy, "text")
+            varied["text"] = vary_text(row["text"], rng, drop=params.text_drop, swap=params.text_swap)
+        if row["image"] is not None:
+            rng = self._rng(row, copy, "image")
+            varied["image"] = vary_image(row["image"], rng, crop=params.image_crop, light=params.image_light)
+        if row["audio"] is not None:
+            rng = self._rng(row, copy, "audio")
+            varied["audio"] = vary_audio(row["audio"], rng, gain_db=params.audio_gain_db, snr_db=params.audio_snr_db)
+        if row["frames"] is not None:
+            rng = self._rng(row, copy, "video")
+            varied["frames"] = vary_frames(row["frames"], rng, crop=params.image_crop, light=params.image_light)
+        return {**varied, "digests": sample_digests(varied)}
+
+    def _rng(self, row: MediaRow, copy: int, modality: str) -> np.random.Generator:
+        return np.random.Generator(np.random.Philox(seed_of(self.params.seed, row["key"], str(copy), modality)))

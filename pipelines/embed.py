@@ -1,0 +1,194 @@
+"""Embed: run each view's encoder over the samples it has not seen, and publish the feature store."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from features.encoders.base import Encoder
+from features.encoders.catalogue import make_encoder
+from features.errors import EncoderError, StageError
+from features.manifest import MANIFEST_FILE, REJECTS_FILE, SAMPLES_FOLDER, Manifest, load_manifest
+from features.rev import digest_json, feature_key
+from features.sample import SAMPLE_SCHEMA
+from features.shards import Shard, cut_shards, describe_shard, read_shard, shard_file, shard_name, shard_writer, write_json
+from features.view import StoredView, View
+from pipelines.catalog import read_catalog
+from pipelines.job import Reject, ShardRecord, ShardTask, remove_work, run_job
+from pipelines.params import BeamParams, EmbedParams
+from pipelines.stage import check_ratio, load_rejects, load_stage, write_rejects
+from pipelines.view_worker import EncodeShard, ShardRows
+
+RECORDS_FILE = "records.json"  # what embed itself must know of finished shards; readers need only the manifest
+
+
+@dataclass(frozen=True)
+class PlannedView:
+    """A view with what is known before any encoder runs: its rev, and the feature key of every sample."""
+
+    view: View
+    encoder: Encoder
+    rev: str
+    definition: dict[str, Any]
+    feature_keys: list[str]
+
+
+def embed(params: EmbedParams, before: Sequence[Path], folder: Path, beam: BeamParams) -> None:
+    """Bring the feature store in folder up to date with the samples in the folders before.
+
+    A row whose feature key the published store holds is copied from it, all others are encoded. Raises EncoderError
+    before any work if a view cannot be computed here.
+    """
+    device = choose_device(params.device)
+    catalog = read_catalog(before)
+    if catalog.num_rows == 0:
+        raise StageError(f"no sample came through to embed: see the reasons in {before[-1] / REJECTS_FILE}")
+    spans = cut_shards(catalog.column("key").to_pylist(), params.shard_samples)
+    planned = [plan_view(View(name=name, **view.model_dump()), catalog, device) for name, view in params.views.items()]
+    shards = [_write_samples(catalog.slice(span.start, len(span)), folder) for span in spans]
+    known = _known_records(folder)
+    stored, records = {}, {}
+    for plan in planned:
+        name = plan.view.name
+        tasks = _tasks(plan, catalog, spans, folder)
+        worker = EncodeShard(plan.view, plan.encoder, device)
+        records[name] = run_job(worker, tasks, known=known.get(name, {}), params=beam, label=f"embed {name}")
+        stored[name] = _stored_view(plan, records[name], folder)
+    rejects = [reject for view in records.values() for record in view for reject in record.rejects]
+    check_ratio("embed", rejects, catalog.num_rows, params.max_reject_ratio)
+    rejects += load_rejects(before[-1])
+    steps: dict[str, Any] = {}
+    for stage in before:
+        steps |= load_stage(stage).steps
+    _publish(folder, Manifest(shards=tuple(shards), views=stored, steps=steps), records, rejects)
+
+
+def choose_device(wanted: str) -> str:
+    """The device to encode on: CUDA where there is one, unless the CPU is asked for.
+
+    Raises EncoderError if CUDA is demanded and there is none.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise EncoderError("embed.device is 'cuda', but torch sees no CUDA device: set it to 'auto' or 'cpu'")
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def plan_view(view: View, catalog: pa.Table, device: str) -> PlannedView:
+    """The view with the feature keys that its rows must have."""
+    encoder = make_encoder(view)
+    # The device is part of the rev: a GPU rounds otherwise, so its rows are other bytes.
+    definition = {**encoder.definition(), "device": device}
+    rev = view.rev(definition)
+    digests = catalog.column(f"digest_{view.input}").to_pylist()
+    return PlannedView(view, encoder, rev, definition, [feature_key(rev, digest) for digest in digests])
+
+
+def _write_samples(rows: pa.Table, folder: Path) -> Shard:
+    """The shard of the sample table, kept if it is there already."""
+    samples = rows.select(SAMPLE_SCHEMA.names).to_pylist()
+    name = shard_name(samples[0]["key"])
+    path = folder / SAMPLES_FOLDER / shard_file(name, digest_json(samples))
+    if not path.exists():
+        with shard_writer(path, SAMPLE_SCHEMA) as writer:
+            for sample in samples:
+                writer.append(sample)
+    return describe_shard(name, path)
+
+
+def _tasks(plan: PlannedView, catalog: pa.Table, spans: Sequence[range], folder: Path) -> list[ShardTask]:
+    view_folder = (folder / plan.view.name).resolve()
+    stored = _stored_rows(folder, plan)
+    keys, paths, rows = (catalog.column(name).to_pylist() for name in ("key", "path", "row"))
+    tasks = []
+    for span in spans:
+        part = slice(span.start, span.stop)
+        feature_keys = plan.feature_keys[part]
+        fingerprint = digest_json([plan.rev, keys[part], feature_keys])
+        name = shard_name(keys[span.start])
+        inputs = ShardRows(
+            keys=keys[part],
+            feature_keys=feature_keys,
+            media=list(zip(paths[part], rows[part], strict=True)),
+            stored=[stored.get(key) for key in feature_keys],
+        )
+        file = shard_file(name, fingerprint)
+        tasks.append(ShardTask(name, str(view_folder), file, fingerprint, len(span), inputs))
+    return tasks
+
+
+def _stored_rows(folder: Path, plan: PlannedView) -> dict[str, tuple[str, int]]:
+    """Feature key -> file and row of the published store, for a view of the same rev."""
+    if not (folder / MANIFEST_FILE).exists():
+        return {}
+    found: dict[str, tuple[str, int]] = {}
+    for stored in load_manifest(folder).views.values():  # a renamed view keeps its rows
+        if stored.rev == plan.rev:
+            for file in stored.files.values():
+                path = (folder / stored.name / file).resolve()
+                table = read_shard(path)
+                present = table.column("embedding").is_valid().to_pylist()
+                for row, key in enumerate(table.column("feature_key").to_pylist()):
+                    if present[row]:
+                        found[key] = (str(path), row)
+    return found
+
+
+def _stored_view(plan: PlannedView, records: Sequence[ShardRecord], folder: Path) -> StoredView:
+    view = plan.view
+    shards = [record.shard for record in records]
+    tables = [read_shard(folder / view.name / shard.file) for shard in shards]
+    return StoredView(
+        name=view.name,
+        rev=plan.rev,
+        input=view.input,
+        encoder=view.encoder,
+        pooling=view.pooling,
+        dtype=view.dtype,
+        dim=_dim(tables[0].schema, view),
+        code_version=view.code_version,
+        weights_digest=plan.definition["weights_digest"],
+        definition=plan.definition,
+        files={shard.name: shard.file for shard in shards},
+        digests={shard.name: shard.digest for shard in shards},
+        num_present=sum(table.num_rows - table.column("embedding").null_count for table in tables),
+    )
+
+
+def _dim(schema: pa.Schema, view: View) -> int:
+    vector = schema.field("embedding").type
+    return int(vector.value_type.list_size if view.pooling == "sequence" else vector.list_size)
+
+
+def _known_records(folder: Path) -> dict[str, dict[str, ShardRecord]]:
+    path = folder / RECORDS_FILE
+    if not path.exists():
+        return {}
+    content = json.loads(path.read_text())
+    views = {view: [ShardRecord.from_json(record) for record in records] for view, records in content.items()}
+    return {view: {record.shard.file: record for record in records} for view, records in views.items()}
+
+
+def _publish(
+    folder: Path, manifest: Manifest, records: dict[str, list[ShardRecord]], rejects: Sequence[Reject]
+) -> None:
+    """Make the version visible, the manifest last; then remove the files that no view of it needs."""
+    write_rejects(folder / REJECTS_FILE, rejects)
+    write_json(folder / RECORDS_FILE, {name: [asdict(record) for record in view] for name, view in records.items()})
+    manifest.save(folder)
+    keep = {folder / name for name in (MANIFEST_FILE, REJECTS_FILE, RECORDS_FILE)}
+    keep |= {folder / SAMPLES_FOLDER / shard.file for shard in manifest.shards}
+    keep |= {folder / view.name / file for view in manifest.views.values() for file in view.files.values()}
+    for view_folder in [path for path in folder.iterdir() if path.is_dir()]:
+        remove_work(view_folder)
+        for path in view_folder.iterdir():
+            if path not in keep:
+                path.unlink()
+        if not any(view_folder.iterdir()):
+            view_folder.rmdir()
+    for path in folder.iterdir():
+        if path.is_file() and path not in keep:
+            path.unlink()

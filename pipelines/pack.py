@@ -1,0 +1,134 @@
+"""Pack: WebDataset shards for streaming training, with media, features and metadata side by side."""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import webdataset
+
+import features
+from features.manifest import MANIFEST_FILE, load_manifest
+from features.rev import digest_code, digest_file, digest_json, library_versions
+from features.sample import MODALITIES, SPLITS
+from features.shards import Shard, read_shard, replacing, write_json
+from features.store import Store
+from pipelines.catalog import read_catalog
+from pipelines.job import ShardRecord, ShardTask, remove_work, run_job
+from pipelines.media.pack import flac_bytes, image_suffix, video_bytes
+from pipelines.params import BeamParams, PackParams
+from pipelines.progress import ShardProgress
+from pipelines.stage import known_records
+
+COUNTS_FILE = "counts.json"
+_CODE = ("pipelines.pack", "pipelines.media.pack")
+
+
+def pack(params: PackParams, before: Sequence[Path], store: Path, folder: Path, beam: BeamParams) -> None:
+    """Write folder/<split>-<number>.tar over all samples of the store, and folder/counts.json."""
+    catalog = read_catalog(before)
+    manifest = load_manifest(store)
+    settings = {
+        **params.model_dump(),
+        "code": digest_code(*_CODE),
+        "libraries": library_versions(["av", "numpy", "soundfile", "webdataset"]),
+        "views": {name: view.rev for name, view in manifest.views.items()},
+    }
+    tasks: list[ShardTask] = []
+    rows = catalog.to_pylist()
+    for split in SPLITS:
+        of_split = [row for row in rows if row["split"] == split]
+        for number, start in enumerate(range(0, len(of_split), params.shard_samples)):
+            chunk = of_split[start : start + params.shard_samples]
+            fingerprint = digest_json([settings, chunk])
+            file = f"{split}-{number:06d}.tar"
+            media = [(row["path"], row["row"]) for row in chunk]
+            tasks.append(ShardTask(file[:-4], str(folder.resolve()), file, fingerprint, len(chunk), media))
+    records = run_job(PackShard(str(store.resolve())), tasks, known=known_records(folder), params=beam, label="pack")
+    _publish(folder, records, settings, rows)
+
+
+def _publish(folder: Path, records: Sequence[ShardRecord], settings: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    counts = {
+        split: {
+            "samples": sum(row["split"] == split for row in rows),
+            "shards": sum(record.shard.file.startswith(f"{split}-") for record in records),
+            **{
+                modality: sum(row["split"] == split and row[f"has_{modality}"] for row in rows) for modality in MODALITIES
+            },
+        }
+        for split in SPLITS
+    }
+    write_json(folder / COUNTS_FILE, counts)
+    content = {"stage": "pack", "steps": {"pack": settings}, "records": [record.to_json() for record in records]}
+    write_json(folder / MANIFEST_FILE, content)
+    remove_work(folder)
+    keep = {record.shard.file for record in records} | {MANIFEST_FILE, COUNTS_FILE}
+    for path in folder.iterdir():
+        if path.name not in keep:
+            path.unlink()
+
+
+@dataclass(frozen=True)
+class PackShard:
+    """Writes one tar. Its bytes are a function of the samples: no clock, no user, no order of arrival."""
+
+    store: str
+
+    def __call__(self, task: ShardTask, progress: ShardProgress) -> ShardRecord:
+        store = _open(self.store)
+        keys = []
+        with replacing(task.path) as temporary, open(temporary, "wb") as file:
+            with webdataset.TarWriter(file, encoder=False, user="", group="", mtime=0) as tar:
+                for path, row in task.inputs:
+                    sample = read_shard(Path(path)).slice(row, 1).to_pylist()[0]
+                    tar.write(packed_sample(sample, _vectors(store, sample["key"])))
+                    keys.append(sample["key"])
+                    progress.add(1, 0)
+        progress.report()
+        shard = Shard(task.name, task.file, len(keys), keys[0], keys[-1], digest_file(task.path))
+        return ShardRecord(shard, task.fingerprint, len(keys), ())
+
+
+@cache
+def _open(folder: str) -> Store:
+    return features.open(folder)
+
+
+def _vectors(store: Store, key: str) -> dict[str, np.ndarray]:
+    """The sample's embeddings by view, without those that are absent."""
+    vectors = {}
+    for name, view in store.views.items():
+        if not view.is_sequence:
+            vector = store.get([key], name)[0]
+            if not np.isnan(vector).all():
+                vectors[name] = vector
+    return vectors
+
+
+def packed_sample(sample: dict[str, Any], vectors: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The members of one sample by extension. Dots of the key are escaped: a reader takes the first for the suffix."""
+    members: dict[str, Any] = {"__key__": quote(sample["key"], safe="/~@+= ").replace(".", "%2E")}
+    names = ("key", "recording", "group", "split", "label", "start_s", "end_s", "variant", "source")
+    metadata = {name: sample[name] for name in names}
+    metadata["meta"] = json.loads(sample["meta"]) if sample["meta"] else None
+    members["json"] = json.dumps(metadata, sort_keys=True, ensure_ascii=False).encode()
+    if sample["text"] is not None:
+        members["txt"] = sample["text"].encode()
+    if sample["image"] is not None:
+        members[image_suffix(sample["image"])] = sample["image"]
+    if sample["audio"] is not None:
+        members["flac"] = flac_bytes(sample["audio"], sample["audio_rate_hz"])
+    if sample["frames"] is not None:
+        times_s = np.array(sample["frame_times_s"]) - sample["start_s"]
+        members["mp4"] = video_bytes(sample["frames"], times_s, sample["frames_end_s"] - sample["start_s"])
+    for name, vector in vectors.items():
+        buffer = io.BytesIO()
+        np.save(buffer, np.asarray(vector))
+        members[f"{name}.npy"] = buffer.getvalue()
+    return members

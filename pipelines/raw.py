@@ -1,0 +1,93 @@
+"""The raw recording: one row of the manifest that ingest writes and clean reads."""
+
+import io
+from dataclasses import dataclass, field
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+
+from features.errors import SourceError
+from features.rev import digest_json
+from features.sample import SPAN
+
+FILE_COLUMNS = ("image", "audio", "video", "transcript", "labels")
+COLUMNS = ("key", "text", *FILE_COLUMNS, "label", "group", "split", "start_s", "end_s")
+VARIANT_MARK = "~"  # "rec7/0003~1" is the first augmented copy of "rec7/0003"
+
+# A file, or a stretch of one (a member of a tar): offset and size are null for a whole file until it is measured.
+FILE = pa.struct([("uri", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("digest", pa.string())])
+
+RAW_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("group", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("label", pa.string()),
+        pa.field("text", pa.string()),
+        pa.field("meta", pa.string()),
+        *(pa.field(column, FILE) for column in FILE_COLUMNS),
+        pa.field("intervals", pa.list_(SPAN)),
+    ]
+)
+
+
+@dataclass
+class RawSample:
+    """What a source tells of one sample, before files are read. where names its place in the source for messages."""
+
+    key: str
+    where: str
+    text: str | None = None
+    label: str | None = None
+    group: str | None = None
+    split: str | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def file_ref(uri: str, *, offset: int | None = None, size: int | None = None) -> dict[str, Any]:
+    """A value of FILE whose digest is not known yet."""
+    return {"uri": uri, "offset": offset, "size": size, "digest": None}
+
+
+def resolve_uri(uri: str, base: str) -> str:
+    """The URI as a worker opens it: base (an absolute folder) goes before a relative path."""
+    return uri if "://" in uri or uri.startswith("/") else f"{base}/{uri}"
+
+
+def read_file(ref: dict[str, Any], base: str = ".") -> bytes:
+    """The bytes that a FILE value refers to."""
+    with fsspec.open(resolve_uri(ref["uri"], base), "rb") as file:
+        if ref["offset"] is None:
+            return bytes(file.read())
+        file.seek(ref["offset"])
+        return bytes(file.read(ref["size"]))
+
+
+def open_file(ref: dict[str, Any], base: str) -> str | io.BytesIO:
+    """What a decoder opens: the path of a whole local file, else its bytes in memory."""
+    uri = resolve_uri(ref["uri"], base)
+    return uri if ref["offset"] is None and "://" not in uri else io.BytesIO(read_file(ref, base))
+
+
+def content_digest(row: dict[str, Any]) -> str:
+    """Digest of what a recording consists of, whatever its files and its key are called."""
+    files = {column: row[column]["digest"] for column in ("image", "audio", "video") if row[column]}
+    return digest_json([files, row["text"] if not files else None, row["intervals"]])
+
+
+def sources_of(row: dict[str, Any]) -> tuple[str, str]:
+    """The URIs of a recording's files, space separated, and one digest over their bytes."""
+    refs = [row[column] for column in FILE_COLUMNS if row[column]]
+    return " ".join(ref["uri"] for ref in refs), digest_json([ref["digest"] for ref in refs])
+
+
+def check_key(key: str, where: str) -> None:
+    """Raise SourceError unless the key can name a sample."""
+    if not key or VARIANT_MARK in key or any(ord(char) < 32 for char in key):
+        raise SourceError(
+            f"{where}: key {key!r} must not be empty nor hold {VARIANT_MARK!r} or control characters: rename it"
+        )

@@ -1,0 +1,54 @@
+"""A folder of files: those of one stem are one sample."""
+
+from pathlib import PurePosixPath
+from typing import Any
+
+from features.errors import SourceError
+from features.reasons import Reason
+from pipelines.job import Reject
+from pipelines.raw import RawSample, file_ref, read_file
+from pipelines.sources.names import INLINE, column_of, split_suffix, take_inline
+
+
+def list_folder(source: str, fs: Any, root: str) -> tuple[list[RawSample], list[Reject]]:
+    """The samples below a folder; the key is the path from it, without the suffix.
+
+    A file that is of no known kind, or the second of its kind for one stem, is a reject.
+    """
+    samples: dict[str, RawSample] = {}
+    rejects: list[Reject] = []
+    for path in _files(fs, root):
+        relative = str(PurePosixPath(path).relative_to(root))
+        if any(part.startswith(".") for part in PurePosixPath(relative).parts):
+            continue
+        key, suffix = split_suffix(relative)
+        column = column_of(suffix)
+        if column is None:
+            text = f"{relative}: files with suffix {suffix!r} are of no use here: remove it or name it in a manifest"
+            rejects.append(Reject(relative, "ingest", Reason.UNKNOWN_FILE, "part", text))
+            continue
+        sample = samples.setdefault(key, RawSample(key=key, where=f"file {relative}"))
+        reject = _take(sample, column, f"{source.rstrip('/')}/{relative}")
+        if reject:
+            rejects.append(reject)
+    if not samples:
+        raise SourceError(f"{source} holds no text, image, audio or video: point ingest.source at recordings")
+    return list(samples.values()), rejects
+
+
+def _files(fs: Any, root: str) -> list[str]:
+    """All files below the root; a folder that cannot be listed is an error, where fs.find() would leave it out."""
+    walked = fs.walk(root, on_error="raise")
+    return sorted(f"{folder.rstrip('/')}/{name}" for folder, _, names in walked for name in names)
+
+
+def _take(sample: RawSample, column: str, uri: str) -> Reject | None:
+    taken = sample.files.get(column)
+    if taken:
+        text = f"{uri} is a second {column} beside {taken['uri']}, which is kept: give one of them another stem"
+        return Reject(sample.key, "ingest", Reason.DUPLICATE, "part", text)
+    if column in INLINE:
+        take_inline(sample, column, read_file(file_ref(uri)))
+    else:
+        sample.files[column] = file_ref(uri)
+    return None

@@ -1,0 +1,55 @@
+"""From ingest.source to a list of samples: the kind of source is told by its name and content."""
+
+from pathlib import PurePosixPath
+
+import fsspec
+
+from features.errors import SourceError
+from pipelines.job import Reject
+from pipelines.raw import RawSample
+from pipelines.sources.folder import list_folder
+from pipelines.sources.table import SUFFIXES, list_table
+from pipelines.sources.tars import list_tars
+
+_MANIFEST_NAMES = tuple(f"manifest{suffix}" for suffix in SUFFIXES)
+
+
+def list_source(source: str, columns: dict[str, str]) -> tuple[list[RawSample], list[Reject]]:
+    """All samples that the source names, in no particular order, and what of it is of no use.
+
+    source: a manifest (.csv, .jsonl, .parquet), a folder with a file of the name manifest and such a suffix, a
+    WebDataset tar or a folder of them, or a folder of media; a path or any URL that fsspec opens.
+    Raises SourceError if it cannot be read or holds nothing.
+    """
+    try:
+        fs, root = fsspec.url_to_fs(source)
+        if not fs.exists(root):
+            raise SourceError(f"ingest.source is {source!r}, which does not exist: correct it in params.yaml")
+        samples, rejects = _list(source, fs, root, columns)
+    except (OSError, ImportError) as error:
+        raise SourceError(f"ingest.source {source!r} cannot be read ({error}): check its permissions") from error
+    if not samples and not rejects:
+        raise SourceError(f"ingest.source {source!r} holds no samples: point it at recordings or at a manifest")
+    return samples, rejects
+
+
+def _list(
+    source: str, fs: fsspec.AbstractFileSystem, root: str, columns: dict[str, str]
+) -> tuple[list[RawSample], list[Reject]]:
+    if fs.isdir(root):
+        names = {PurePosixPath(path).name: path for path in sorted(fs.ls(root, detail=False))}
+        manifest = next((name for name in _MANIFEST_NAMES if name in names), None)
+        if manifest:
+            return list_table(f"{source.rstrip('/')}/{manifest}", fs.cat_file(names[manifest]), source, columns)
+        tars = [name for name in names if name.endswith(".tar")]
+        if tars:
+            return list_tars([f"{source.rstrip('/')}/{name}" for name in tars], fs, [names[name] for name in tars])
+        return list_folder(source, fs, root)
+    suffix = PurePosixPath(root).suffix.lower()
+    if suffix == ".tar":
+        return list_tars([source], fs, [root])
+    if suffix in SUFFIXES:
+        return list_table(source, fs.cat_file(root), source.rpartition("/")[0] or ".", columns)
+    raise SourceError(
+        f"ingest.source {source!r} is no folder, no .tar and no {' '.join(SUFFIXES)} table: point it at one of these"
+    )
