@@ -12,11 +12,12 @@ from features.rev import digest_code, library_versions
 from features.sample import MEDIA_SCHEMA, MediaRow, media_row
 from pipelines.digests import sample_digests
 from pipelines.job import Reject
-from pipelines.media.audio import pcm16_end_s, slice_pcm16
-from pipelines.media.frames import frame_at, slice_frames
+from pipelines.media.audio import slice_pcm16
+from pipelines.media.frames import key_frame, slice_frames
 from pipelines.params import AlignParams, BeamParams
 from pipelines.stage import Outcome, read_rows, run_stage, tasks_per_shard
 
+_PCM_BYTES = 2
 _CODE = ("pipelines.align", "pipelines.digests", "pipelines.media.audio", "pipelines.media.frames")
 
 
@@ -76,8 +77,8 @@ def media_extent(row: MediaRow) -> tuple[float, float] | None:
     """First and last second of the recording that audio or video covers; None without a timeline."""
     spans = []
     if row["audio"] is not None:
-        end_s = pcm16_end_s(row["audio"], row["audio_rate_hz"], row["audio_start_s"])
-        spans.append((row["audio_start_s"], end_s))
+        duration_s = len(row["audio"]) / _PCM_BYTES / row["audio_rate_hz"]
+        spans.append((row["audio_start_s"], row["audio_start_s"] + duration_s))
     if row["frames"] is not None:
         spans.append((row["frame_times_s"][0], row["frames_end_s"]))
     return (min(start for start, _ in spans), max(end for _, end in spans)) if spans else None
@@ -113,8 +114,8 @@ def cut_segment(row: MediaRow, key: str, span: dict[str, Any], start_s: float, e
     """One segment of a recording; times stay those of the recording. A modality that covers none of it is absent."""
     audio, audio_start_s = None, None
     if row["audio"] is not None:
-        cut = slice_pcm16(row["audio"], row["audio_rate_hz"], row["audio_start_s"], start_s, end_s)
-        audio, audio_start_s = cut if cut else (None, None)
+        audio = slice_pcm16(row["audio"], row["audio_rate_hz"], row["audio_start_s"], start_s, end_s)
+        audio_start_s = max(start_s, row["audio_start_s"]) if audio else None
     frames, times_s, frames_end_s, image = None, None, None, row["image"]
     if row["frames"] is not None:
         shown = slice_frames(row["frame_times_s"], row["frames_end_s"], start_s, end_s)
@@ -122,8 +123,7 @@ def cut_segment(row: MediaRow, key: str, span: dict[str, Any], start_s: float, e
             frames = [row["frames"][index] for index in shown]
             times_s = [row["frame_times_s"][index] for index in shown]
             frames_end_s = min(row["frames_end_s"], end_s)
-        middle = frame_at(row["frame_times_s"], row["frames_end_s"], (start_s + end_s) / 2)
-        image = image if image is not None or middle is None else row["frames"][middle]
+        image = image or _key_image(row, start_s, end_s)
     segment = media_row(
         key=key,
         recording=row["key"],
@@ -133,7 +133,7 @@ def cut_segment(row: MediaRow, key: str, span: dict[str, Any], start_s: float, e
         start_s=start_s,
         end_s=end_s,
         variant=0,
-        text=span["text"] or text_of(row["cues"], start_s, end_s) if span["key"] else span["text"],
+        text=span["text"] or text_of(row["cues"] if span["key"] else None, start_s, end_s),
         image=image,
         audio=audio,
         audio_rate_hz=row["audio_rate_hz"] if audio is not None else None,
@@ -161,6 +161,11 @@ def text_of(cues: Sequence[dict[str, Any]] | None, start_s: float, end_s: float)
     return " ".join(text for text in spoken if text) or None
 
 
+def _key_image(row: MediaRow, start_s: float, end_s: float) -> bytes | None:
+    index = key_frame(row["frame_times_s"], row["frames_end_s"], start_s, end_s)
+    return None if index is None else row["frames"][index]
+
+
 def _whole(row: MediaRow, extent: tuple[float, float] | None) -> MediaRow:
     """The sample as it is, with its own extent as interval where it has a timeline."""
     whole = {**row, "intervals": None, "cues": None, "labels": None}
@@ -168,6 +173,5 @@ def _whole(row: MediaRow, extent: tuple[float, float] | None) -> MediaRow:
         whole["start_s"], whole["end_s"] = round(extent[0], 3), round(extent[1], 3)
         whole["label"] = row["label"] or label_of(row["labels"], *extent)
         if row["image"] is None and row["frames"] is not None:
-            middle = frame_at(row["frame_times_s"], row["frames_end_s"], (extent[0] + extent[1]) / 2)
-            whole["image"] = row["frames"][middle] if middle is not None else None
+            whole["image"] = _key_image(row, *extent)
     return {**whole, "digests": sample_digests(whole)}

@@ -1,6 +1,7 @@
 """Where every sample's media lie: the stages' shards as one table in key order."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def read_catalog(folders: Sequence[Path]) -> pa.Table:
     parts = [_catalog_of(folder / shard.file) for folder in folders for shard in load_stage(folder).shards]
     table = pa.concat_tables([CATALOG_SCHEMA.empty_table(), *parts]).sort_by("key")
     keys = table.column("key").to_pylist()
-    for key, after in zip(keys, keys[1:], strict=False):
+    for key, after in pairwise(keys):
         if key == after:
             raise StageError(f"two samples have the key {key!r}: segments are named after their recording, rename one")
     return table.combine_chunks()

@@ -8,14 +8,23 @@ from typing import Any
 
 import pyarrow as pa
 import torch
+from features.encoders.catalogue import make_encoder
 
 from features.encoders.base import Encoder
-from features.encoders.catalogue import make_encoder
 from features.errors import EncoderError, StageError
 from features.manifest import MANIFEST_FILE, REJECTS_FILE, SAMPLES_FOLDER, Manifest, load_manifest
 from features.rev import digest_json, feature_key
 from features.sample import SAMPLE_SCHEMA
-from features.shards import Shard, cut_shards, describe_shard, read_shard, shard_file, shard_name, shard_writer, write_json
+from features.shards import (
+    Shard,
+    cut_shards,
+    describe_shard,
+    read_shard,
+    shard_file,
+    shard_name,
+    shard_writer,
+    write_json,
+)
 from features.view import StoredView, View
 from pipelines.catalog import read_catalog
 from pipelines.job import Reject, ShardRecord, ShardTask, remove_work, run_job

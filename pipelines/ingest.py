@@ -87,7 +87,7 @@ def _why_unusable(sample: RawSample) -> Reject | None:
         text = f"{sample.where}: start_s is {sample.start_s} and end_s {sample.end_s}: give both or neither"
         return Reject(sample.key, "ingest", Reason.BAD_INTERVAL, "sample", text)
     if sample.start_s is not None and sample.end_s is not None and not 0 <= sample.start_s < sample.end_s:
-        text = f"{sample.where}: {sample.start_s} to {sample.end_s} s is no interval: it must start at 0 or later and end after"
+        text = f"{sample.where}: {sample.start_s} to {sample.end_s} s is no interval that starts at 0 or later and ends after"
         return Reject(sample.key, "ingest", Reason.BAD_INTERVAL, "sample", text)
     return None
 
@@ -210,7 +210,8 @@ class _DigestFiles:
                 text = f"{row['where']}, column {column}: {row[column]['uri']!r} does not exist: correct or remove it"
                 return [], [Reject(row["key"], "ingest", Reason.MISSING_FILE, "sample", text)]
             except OSError as error:
-                text = f"{row['where']}, column {column}: {row[column]['uri']!r} cannot be read ({error.strerror or error})"
+                cause = error.strerror or error
+                text = f"{row['where']}, column {column}: {row[column]['uri']!r} cannot be read ({cause})"
                 return [], [Reject(row["key"], "ingest", Reason.UNREADABLE, "sample", text)]
         return [row], []
 

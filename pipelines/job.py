@@ -88,7 +88,7 @@ class ShardWorker(Protocol):
         """Write task.path, whole or not at all, and say what went in and out."""
 
 
-class _ProcessShard(beam.DoFn):  # type: ignore[misc]
+class _ProcessShard(beam.DoFn):
     """Runs the worker on each shard, a few at a time on threads: decoders and models release the interpreter lock."""
 
     def __init__(self, worker: ShardWorker, threads: int) -> None:

@@ -53,13 +53,16 @@ def pack(params: PackParams, before: Sequence[Path], store: Path, folder: Path, 
     _publish(folder, records, settings, rows)
 
 
-def _publish(folder: Path, records: Sequence[ShardRecord], settings: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+def _publish(
+    folder: Path, records: Sequence[ShardRecord], settings: dict[str, Any], rows: list[dict[str, Any]]
+) -> None:
     counts = {
         split: {
             "samples": sum(row["split"] == split for row in rows),
             "shards": sum(record.shard.file.startswith(f"{split}-") for record in records),
             **{
-                modality: sum(row["split"] == split and row[f"has_{modality}"] for row in rows) for modality in MODALITIES
+                modality: sum(row["split"] == split and row[f"has_{modality}"] for row in rows)
+                for modality in MODALITIES
             },
         }
         for split in SPLITS
@@ -83,13 +86,16 @@ class PackShard:
     def __call__(self, task: ShardTask, progress: ShardProgress) -> ShardRecord:
         store = _open(self.store)
         keys = []
-        with replacing(task.path) as temporary, open(temporary, "wb") as file:
-            with webdataset.TarWriter(file, encoder=False, user="", group="", mtime=0) as tar:
-                for path, row in task.inputs:
-                    sample = read_shard(Path(path)).slice(row, 1).to_pylist()[0]
-                    tar.write(packed_sample(sample, _vectors(store, sample["key"])))
-                    keys.append(sample["key"])
-                    progress.add(1, 0)
+        with (
+            replacing(task.path) as temporary,
+            open(temporary, "wb") as file,
+            webdataset.TarWriter(file, encoder=False, user="", group="", mtime=0) as tar,
+        ):
+            for path, row in task.inputs:
+                sample = read_shard(Path(path)).slice(row, 1).to_pylist()[0]
+                tar.write(packed_sample(sample, _vectors(store, sample["key"])))
+                keys.append(sample["key"])
+                progress.add(1, 0)
         progress.report()
         shard = Shard(task.name, task.file, len(keys), keys[0], keys[-1], digest_file(task.path))
         return ShardRecord(shard, task.fingerprint, len(keys), ())

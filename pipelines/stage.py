@@ -5,15 +5,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.errors import RejectRatioError, StageError
 from features.manifest import MANIFEST_FILE, REJECTS_FILE
-from features.sample import REJECT_SCHEMA, MediaRow
 from features.rev import digest_json
+from features.sample import REJECT_SCHEMA, MediaRow
 from features.shards import Shard, describe_shard, iter_batches, replacing, shard_file, shard_writer, write_json
 from pipelines.job import Reject, ShardRecord, ShardTask, remove_work, run_job
 from pipelines.params import BeamParams
@@ -25,7 +25,7 @@ Outcome = tuple[list[MediaRow], list[Reject]]
 class Step(Protocol):
     """What a stage does to one sample; it travels to the workers, so it holds settings only."""
 
-    schema: pa.Schema
+    schema: ClassVar[pa.Schema]
 
     def read(self, inputs: Any) -> Iterable[MediaRow]:
         """The samples that a task's inputs describe, one at a time."""
@@ -55,7 +55,9 @@ class ShardStep:
                 progress.add(1, len(rejected))
         progress.report()
         if num_in != task.num_rows:
-            raise StageError(f"shard {task.name} had {num_in} samples to read, not {task.num_rows}: run the stage before")
+            raise StageError(
+                f"shard {task.name} had {num_in} samples to read, not {task.num_rows}: run the stage before"
+            )
         return ShardRecord(describe_shard(task.name, task.path), task.fingerprint, num_in, tuple(rejects))
 
 
@@ -76,7 +78,9 @@ def load_stage(folder: Path) -> StageManifest:
     """Read what a stage published. Raises StageError if it has not run."""
     path = folder / MANIFEST_FILE
     if not path.is_file():
-        raise StageError(f"{path} does not exist, so stage {folder.name!r} has not finished: run 'dvc repro {folder.name}'")
+        raise StageError(
+            f"{path} does not exist, so stage {folder.name!r} has not finished: run 'dvc repro {folder.name}'"
+        )
     content = json.loads(path.read_text())
     records = tuple(ShardRecord.from_json(record) for record in content["records"])
     return StageManifest(content["stage"], content["steps"], records)
@@ -109,9 +113,7 @@ def check_ratio(stage: str, rejects: Sequence[Reject], num_in: int, max_reject_r
         )
 
 
-def tasks_per_shard(
-    manifest: StageManifest, before: Path, folder: Path, settings: dict[str, Any]
-) -> list[ShardTask]:
+def tasks_per_shard(manifest: StageManifest, before: Path, folder: Path, settings: dict[str, Any]) -> list[ShardTask]:
     """One task for each shard of the stage before; the shard made of it keeps its name."""
     tasks = []
     for shard in manifest.shards:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import av
-import cv2
 import numpy as np
 import soundfile
+from PIL import Image
 
 _TIME_BASE = Fraction(1, 90_000)
 
@@ -30,7 +30,8 @@ def video_bytes(frames: Sequence[bytes], times_s: np.ndarray, end_s: float) -> b
     times_s: [frame], rising; end_s: when the last frame ends. The frames are not encoded again.
     """
     buffer = io.BytesIO()
-    height_px, width_px = cv2.imdecode(np.frombuffer(frames[0], np.uint8), cv2.IMREAD_COLOR).shape[:2]
+    with Image.open(io.BytesIO(frames[0])) as first:  # reads the header only
+        width_px, height_px = first.size
     ticks = np.rint(np.maximum([*times_s, end_s], 0) / float(_TIME_BASE)).astype(int).tolist()
     with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("mjpeg", rate=30)

@@ -42,7 +42,9 @@ def take_inline(sample: RawSample, column: str, content: bytes) -> None:
         else:
             setattr(sample, column, text.strip())
     except ValueError as error:
-        raise SourceError(f"{sample.where}: its {column} is no valid UTF-8 {column} ({error}): mend the file") from error
+        raise SourceError(
+            f"{sample.where}: its {column} is no valid UTF-8 {column} ({error}): mend the file"
+        ) from error
 
 
 def take_meta(sample: RawSample, content: Any) -> None:

@@ -1,0 +1,193 @@
+"""Clean: decode every file once, make each modality uniform, and keep time where it is."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from features.reasons import MediaError, Reason
+from features.rev import digest_code, digest_json, library_versions
+from features.sample import MEDIA_SCHEMA, MODALITIES, MediaRow, media_row, modality_field
+from features.shards import cut_shards, shard_file, shard_name
+from pipelines.ingest import load_recordings
+from pipelines.job import Reject, ShardTask, run_job
+from pipelines.media.audio import check_not_silent, normalise_loudness, to_pcm16
+from pipelines.media.container import AudioRequest, VideoRequest, decode_recording
+from pipelines.media.image import clean_image
+from pipelines.media.text import clean_text
+from pipelines.media.tracks import AudioTrack
+from pipelines.media.transcript import parse_labels, parse_transcript
+from pipelines.params import BeamParams, CleanParams
+from pipelines.raw import content_digest, open_file, read_file, sources_of
+from pipelines.stage import Outcome, ShardStep, check_ratio, known_records, publish_stage
+
+_CODE = (
+    "features.sample",
+    "pipelines.clean",
+    *(
+        f"pipelines.media.{name}"
+        for name in ("audio", "container", "decoders", "image", "pixels", "text", "tracks", "transcript")
+    ),
+)
+_LIBRARIES = ["av", "ftfy", "numpy", "opencv-python-headless", "pillow", "pyarrow", "torchaudio"]
+
+
+def clean(params: CleanParams, shard_samples: int, before: Path, folder: Path, beam: BeamParams) -> None:
+    """Clean the recordings that ingest listed in the folder before; one shard of folder holds about shard_samples.
+
+    Exact copies are found by the digests that ingest took, across all shards, and rejected before any is decoded.
+    """
+    settings = {
+        **params.model_dump(exclude={"max_reject_ratio"}),
+        "code": digest_code(*_CODE),
+        "libraries": library_versions(_LIBRARIES),
+    }
+    rows = load_recordings(before)
+    copies = find_copies(rows)
+    tasks = []
+    for span in cut_shards([row["key"] for row in rows], shard_samples):
+        chunk = [{**row, "copy_of": copies.get(row["key"])} for row in rows[span.start : span.stop]]
+        name, fingerprint = shard_name(chunk[0]["key"]), digest_json([settings, chunk])
+        file = shard_file(name, fingerprint)
+        tasks.append(ShardTask(name, str(folder.resolve()), file, fingerprint, len(chunk), chunk))
+    step = ShardStep(Clean(params, str(Path.cwd())))
+    records = run_job(step, tasks, known=known_records(folder), params=beam, label="clean")
+    rejects = [reject for record in records for reject in record.rejects]
+    check_ratio("clean", rejects, len(rows), params.max_reject_ratio)
+    publish_stage(folder, stage="clean", settings=settings, records=records, before=before)
+
+
+def find_copies(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Key of each recording whose content an earlier one (by key) has, and the key of that one."""
+    first: dict[str, str] = {}
+    copies = {}
+    for row in rows:
+        original = first.setdefault(content_digest(row), row["key"])
+        if original != row["key"]:
+            copies[row["key"]] = original
+    return copies
+
+
+@dataclass(frozen=True)
+class Clean:
+    """Cleans one recording. A modality that cannot be used is rejected with its reason and the rest goes on; a
+    recording whose timeline is lost, or that has nothing left, is rejected whole."""
+
+    params: CleanParams
+    base: str
+    schema: ClassVar[pa.Schema] = MEDIA_SCHEMA
+
+    def read(self, inputs: Any) -> Iterable[MediaRow]:
+        return list(inputs)
+
+    def __call__(self, row: dict[str, Any]) -> Outcome:
+        if row["copy_of"]:
+            text = f"the same content as {row['copy_of']!r}, which is kept"
+            return [], [Reject(row["key"], "clean", Reason.DUPLICATE, "sample", text)]
+        source, source_digest = sources_of(row)
+        named = {name: row[name] for name in ("key", "group", "split", "label", "meta", "intervals")}
+        cleaned = media_row(**named, recording=row["key"], variant=0, source=source, source_digest=source_digest)
+        work = _Work(row, cleaned)
+        rejects = [
+            Reject(row["key"], "clean", error.reason, dropped, str(error))
+            for dropped, fill in (
+                ("text", self._fill_text),
+                ("image", self._fill_image),
+                ("video", self._fill_video),
+                ("audio", self._fill_audio),
+                ("text", self._fill_cues),
+                ("part", self._fill_labels),
+            )
+            if (error := _attempt(fill, work))
+        ]
+        if all(cleaned[modality_field(modality)] is None for modality in MODALITIES):
+            return [], [_whole_reject(row["key"], rejects)]
+        return [cleaned], rejects
+
+    def _fill_text(self, work: "_Work") -> None:
+        if work.row["text"] is not None:
+            work.cleaned["text"] = clean_text(work.row["text"], max_chars=self.params.text.max_chars)
+
+    def _fill_image(self, work: "_Work") -> None:
+        if work.row["image"] is not None:
+            encoded = read_file(work.row["image"], self.base)
+            work.cleaned["image"] = clean_image(encoded, size_px=self.params.image.size_px)
+
+    def _fill_video(self, work: "_Work") -> None:
+        """Frames, and unless the row has files of their own for them, audio and transcript, all in one pass."""
+        row, cleaned = work.row, work.cleaned
+        if row["video"] is None:
+            return
+        decoded = decode_recording(
+            open_file(row["video"], self.base),
+            audio=self._audio_request() if row["audio"] is None else None,
+            video=VideoRequest(**self.params.video.model_dump()),
+            subtitle_stream=self.params.transcript.stream if row["transcript"] is None else None,
+        )
+        if decoded.video is not None:
+            cleaned["frames"] = decoded.video.frames
+            cleaned["frame_times_s"] = decoded.video.times_s
+            cleaned["frames_end_s"] = decoded.video.end_s
+        cleaned["cues"] = decoded.cues
+        work.track = decoded.audio
+
+    def _fill_audio(self, work: "_Work") -> None:
+        if work.row["audio"] is not None:
+            work.track = decode_recording(open_file(work.row["audio"], self.base), audio=self._audio_request()).audio
+        track, params = work.track, self.params.audio
+        if track is not None:
+            check_not_silent(track.wave_T, params.silence_dbfs)
+            wave_T = normalise_loudness(track.wave_T, track.rate_hz, target_lufs=params.loudness_lufs)
+            work.cleaned["audio"], work.cleaned["audio_rate_hz"] = to_pcm16(wave_T), track.rate_hz
+            work.cleaned["audio_start_s"] = track.start_s
+
+    def _audio_request(self) -> AudioRequest:
+        return AudioRequest(stream=self.params.audio.stream, rate_hz=self.params.audio.rate_hz)
+
+    def _fill_cues(self, work: "_Work") -> None:
+        cues, transcript = work.cleaned["cues"], work.row["transcript"]
+        if transcript is not None:
+            cues = parse_transcript(read_file(transcript, self.base), PurePosixPath(transcript["uri"]).suffix)
+        work.cleaned["cues"] = [{**cue, "text": self._cue_text(cue["text"])} for cue in cues or ()] or None
+
+    def _cue_text(self, text: str | None) -> str | None:
+        """A cue's cleaned text; None for one of which nothing is left: its segment then has no text."""
+        try:
+            return clean_text(text or "", max_chars=self.params.text.max_chars)
+        except MediaError as error:
+            if error.reason == Reason.EMPTY:
+                return None
+            raise
+
+    def _fill_labels(self, work: "_Work") -> None:
+        if work.row["labels"] is not None:
+            work.cleaned["labels"] = parse_labels(read_file(work.row["labels"], self.base))
+
+
+@dataclass
+class _Work:
+    """One recording while it is cleaned: what ingest knows, what is done, and the audio that came with the video."""
+
+    row: dict[str, Any]
+    cleaned: MediaRow
+    track: AudioTrack | None = None
+
+
+def _attempt(fill: Callable[[_Work], None], work: _Work) -> MediaError | None:
+    """The error that kept one file from being taken, if any; the rest of the sample goes on."""
+    try:
+        fill(work)
+    except MediaError as error:
+        return error
+    except FileNotFoundError as error:
+        return MediaError(Reason.MISSING_FILE, f"{error.filename} was there at ingest and is gone: run ingest again")
+    return None
+
+
+def _whole_reject(key: str, rejects: Sequence[Reject]) -> Reject:
+    """The one reject of a sample that has nothing left: the first of what befell its parts."""
+    if not rejects:
+        return Reject(key, "clean", Reason.NO_STREAM, "sample", "its files hold no text, image, audio or video")
+    return replace(rejects[0], dropped="sample")
