@@ -40,7 +40,7 @@ def view_batch(
             f"{len(keys)} keys, {len(feature_keys)} feature keys, {len(vectors)} vectors and {len(times)} times: "
             "a row has one of each, and times only where the view is a sequence"
         )
-    columns: list[pa.Array[Any]] = [pa.array(keys, pa.string()), pa.array(feature_keys, pa.string())]
+    columns: list[pa.Array] = [pa.array(keys, pa.string()), pa.array(feature_keys, pa.string())]
     if is_sequence:
         columns += _sequence_columns(schema, vectors, times)
     else:
@@ -60,13 +60,19 @@ def write_view_shard(path: Path, batch: pa.RecordBatch) -> None:
             )
 
 
+def vector_column(values_ND: np.ndarray, absent_N: np.ndarray | None = None) -> pa.Array:
+    """An Arrow column of vectors over a contiguous array, which is not copied; rows where absent_N is true are null."""
+    mask = None if absent_N is None else pa.array(absent_N)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values_ND.reshape(-1)), values_ND.shape[1], mask=mask)
+
+
 def _form(schema: pa.Schema) -> tuple[int, type[np.floating[Any]]]:
     embedding = schema.field("embedding").type
     vector: Any = embedding.value_type if "start_s" in schema.names else embedding
     return vector.list_size, np.float16 if pa.types.is_float16(vector.value_type) else np.float32
 
 
-def _pooled_column(schema: pa.Schema, vectors: Sequence[np.ndarray | None]) -> "pa.Array[Any]":
+def _pooled_column(schema: pa.Schema, vectors: Sequence[np.ndarray | None]) -> pa.Array:
     dim, dtype = _form(schema)
     absent_N = np.array([vector is None for vector in vectors], dtype=bool)
     values_ND = np.full((len(vectors), dim), np.nan, dtype)
@@ -74,12 +80,12 @@ def _pooled_column(schema: pa.Schema, vectors: Sequence[np.ndarray | None]) -> "
         if vector is not None:
             _check_shape(vector, (dim,))
             values_ND[row] = stored_vectors(vector, schema)
-    return pa.FixedSizeListArray.from_arrays(pa.array(values_ND.ravel()), dim, mask=pa.array(absent_N))
+    return vector_column(values_ND, absent_N)
 
 
 def _sequence_columns(
     schema: pa.Schema, vectors: Sequence[np.ndarray | None], times: Sequence[np.ndarray | None]
-) -> "list[pa.Array[Any]]":
+) -> list[pa.Array]:
     dim, dtype = _form(schema)
     values, intervals = [np.empty((0, dim), dtype)], [np.empty((0, 2))]
     for sequence, times_T2 in zip(vectors, times, strict=True):
@@ -94,8 +100,8 @@ def _sequence_columns(
     offsets = pa.array(np.cumsum([0, *lengths_N], dtype=np.int32), pa.int32())
     absent = pa.array(np.array([sequence is None for sequence in vectors], dtype=bool))
     times_V2 = np.concatenate(intervals)
-    embedding = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(values).ravel()), dim)
-    children: list[pa.Array[Any]] = [embedding, pa.array(times_V2[:, 0]), pa.array(times_V2[:, 1])]
+    embedding = vector_column(np.concatenate(values))
+    children: list[pa.Array] = [embedding, pa.array(times_V2[:, 0]), pa.array(times_V2[:, 1])]
     return [pa.ListArray.from_arrays(offsets, child, mask=absent) for child in children]
 
 

@@ -1,0 +1,77 @@
+"""Samples and views side by side: what the columns are called and how a shard's become one table."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from features.manifest import view_schema
+from features.reading import ShardReader
+from features.sample import SAMPLE_SCHEMA
+from features.view import StoredView
+from features.writing import vector_column
+
+
+def column_name(view: str) -> str:
+    """The column of a view: its name, with _embedding after it where a sample has a column of that name."""
+    return f"{view}_embedding" if view.lower() in SAMPLE_SCHEMA.names else view
+
+
+def view_fields(view: StoredView, *, dtype: str) -> list[pa.Field]:
+    """The columns of a view: the embedding and, for sequences, <column>_start_s and <column>_end_s."""
+    stored = view_schema(dim=view.dim, dtype=dtype, is_sequence=view.is_sequence)
+    column = column_name(view.name)
+    fields = [stored.field("embedding").with_name(column)]
+    if view.is_sequence:
+        fields += [stored.field(part).with_name(f"{column}_{part}") for part in ("start_s", "end_s")]
+    return fields
+
+
+def shard_table(reader: ShardReader, index: int, views: Sequence[str]) -> pa.Table:
+    """A shard's samples with the columns of the views beside them, nothing copied."""
+    table = reader.samples(index)
+    for name in views:
+        view = reader.view(name)
+        columns = reader.columns(name, index).columns[2:]
+        for field, column in zip(view_fields(view, dtype=view.dtype), columns, strict=True):
+            table = table.append_column(field, column)
+    return table
+
+
+def empty_table(reader: ShardReader, views: Sequence[str]) -> pa.Table:
+    """What shard_table() gives, without rows."""
+    fields = [field for view in map(reader.view, views) for field in view_fields(view, dtype=view.dtype)]
+    return pa.schema([*SAMPLE_SCHEMA, *fields]).empty_table()
+
+
+def take_rows(table: pa.Table, offsets_N: np.ndarray) -> pa.Table:
+    """The rows at the offsets. Vectors of null rows stay NaN, where Arrow's own take would make them zero."""
+    columns = [
+        _take_vectors(column.combine_chunks(), offsets_N)
+        if pa.types.is_fixed_size_list(column.type)
+        else column.take(pa.array(offsets_N))
+        for column in table.columns
+    ]
+    return pa.table(columns, schema=table.schema)
+
+
+def widen(column: pa.Array) -> pa.Array:
+    """The vectors of a view's column as float32; several times faster than Arrow's cast. float32 is not copied."""
+    if pa.types.is_list(column.type):
+        lists: Any = column
+        offsets = lists.offsets if len(lists) else pa.array([0], pa.int32())
+        return pa.ListArray.from_arrays(offsets, widen(lists.values), mask=lists.is_null())
+    values_ND, absent_N = _vectors(column)
+    return vector_column(values_ND.astype(np.float32, copy=False), absent_N)
+
+
+def _take_vectors(column: pa.Array, offsets_N: np.ndarray) -> pa.Array:
+    values_ND, absent_N = _vectors(column)
+    return vector_column(values_ND[offsets_N], absent_N[offsets_N])
+
+
+def _vectors(column: Any) -> tuple[np.ndarray, np.ndarray]:
+    dim = column.type.list_size
+    values_ND = column.values.to_numpy().reshape(-1, dim)[column.offset : column.offset + len(column)]
+    return values_ND, column.is_null().to_numpy(zero_copy_only=False)

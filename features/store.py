@@ -1,0 +1,151 @@
+"""The store: one version of all samples and their features, opened for reading."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.columns import empty_table, shard_table, take_rows
+from features.encoders.base import Encoded
+from features.errors import StoreError
+from features.loader import Batches
+from features.manifest import MANIFEST_FILE, REJECTS_FILE, load_manifest
+from features.query import run_query, select_rows
+from features.reading import ShardReader, nearest
+from features.sample import SPLITS
+from features.view import StoredView
+
+PROJECT_STORE = Path("data/features")  # where the stages of a project put it
+
+
+def open_store(path: str | Path) -> "Store":
+    """Open a feature store: its own folder, or the folder of a project that has one in data/features.
+
+    Only the manifest is read. Raises StoreError if there is no store, or a newer Plait wrote it.
+    """
+    folder = Path(path)
+    if not (folder / MANIFEST_FILE).is_file() and (folder / PROJECT_STORE / MANIFEST_FILE).is_file():
+        folder = folder / PROJECT_STORE
+    return Store(folder)
+
+
+class Store:
+    """Samples and views in key order. Shards are memory-mapped when they are first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest = load_manifest(folder)
+        self.reader = ShardReader(folder, self.manifest)
+
+    def __len__(self) -> int:
+        return self.reader.num_rows
+
+    @property
+    def views(self) -> dict[str, StoredView]:
+        """The views by name."""
+        return self.manifest.views
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """All keys, sorted."""
+        return [str(key) for key in self.samples["key"].to_pylist()]
+
+    @cached_property
+    def samples(self) -> pa.Table:
+        """The sample table over the memory maps of its shards."""
+        return self.table([])
+
+    @cached_property
+    def rejects(self) -> pa.Table:
+        """What was lost on the way here: key, stage, reason, what was dropped, and the error's text."""
+        path = self.folder / REJECTS_FILE
+        if not path.is_file():
+            raise StoreError(f"{path} does not exist: restore it with 'dvc checkout' or run 'dvc repro embed'")
+        return pq.read_table(path)
+
+    def table(self, views: Sequence[str], *, split: str | None = None, where: str | None = None) -> pa.Table:
+        """Samples with a column a view beside them, in key order; an absent embedding is null.
+
+        where: an SQL condition as in sql(). A shard that is taken whole is not copied. A view that has the name of a
+        sample column is in <name>_embedding; a sequence's intervals are in <name>_start_s and <name>_end_s.
+        Raises StoreError for an unknown view or split, QueryError for a condition that cannot be read.
+        """
+        parts = []
+        starts = self.reader.starts
+        rows_N = None if split is None and where is None else self.rows(split=split, where=where)
+        for index in range(len(self.reader.shards)):
+            if rows_N is None:
+                parts.append(shard_table(self.reader, index, views))
+                continue
+            first, last = np.searchsorted(rows_N, starts[index : index + 2])
+            if last > first:
+                part = shard_table(self.reader, index, views)
+                whole = last - first == part.num_rows
+                parts.append(part if whole else take_rows(part, rows_N[first:last] - starts[index]))
+        return pa.concat_tables(parts) if parts else empty_table(self.reader, views)
+
+    def rows(self, *, split: str | None = None, where: str | None = None) -> np.ndarray:
+        """int64 [row], rising: places in key order of the samples of a split for which an SQL condition holds."""
+        if split is not None and split not in SPLITS:
+            raise StoreError(f"split {split!r} is none of {', '.join(SPLITS)}{nearest(split, SPLITS)}")
+        chosen_N = np.ones(len(self), dtype=bool)
+        if split is not None:
+            for index, start in enumerate(self.reader.starts[:-1]):
+                splits = self.reader.samples(index)["split"].to_numpy()
+                chosen_N[start : start + len(splits)] = splits == split
+        if where is not None:
+            holds_N = np.zeros(len(self), dtype=bool)
+            holds_N[select_rows(self.reader, self.rejects, where)] = True
+            chosen_N &= holds_N
+        return np.flatnonzero(chosen_N)
+
+    def get(self, keys: Sequence[str], view: str) -> np.ndarray:
+        """[key, dim] in the order of the keys and the view's dtype; the row of an absent embedding is NaN.
+
+        Raises StoreError for unknown keys, an unknown view, or a view of sequences.
+        """
+        self.reader.pooled_view(view)
+        return self.reader.gather(view, self.reader.locate(keys))
+
+    def get_sequences(self, keys: Sequence[str], view: str) -> list[Encoded | None]:
+        """The vectors of each key with their intervals, None where the embedding is absent.
+
+        Raises StoreError for unknown keys, an unknown view, or a view with one vector a sample.
+        """
+        if not self.reader.view(view).is_sequence:
+            raise StoreError(f"view {view!r} keeps one vector a sample, not sequences: read it with get()")
+        return self.reader.gather_sequences(view, self.reader.locate(keys))
+
+    def sql(self, query: str) -> pa.Table:
+        """Run one SELECT in DuckDB over the relations samples and rejects.
+
+        samples has the columns of table() with all views, vectors as float32. Raises QueryError if the query cannot
+        be parsed or does anything but read these relations.
+        """
+        return run_query(self.reader, self.rejects, query)
+
+    def batches(
+        self,
+        views: Sequence[str],
+        *,
+        split: str | None = "train",
+        where: str | None = None,
+        batch_size: int = 256,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        shuffle: bool = True,
+    ) -> Batches:
+        """Batches for training: each sample once an epoch over all ranks, resumable in the middle of one."""
+        return Batches(
+            self.reader,
+            self.rows(split=split, where=where),
+            views,
+            batch_size=batch_size,
+            seed=seed if shuffle else None,
+            rank=rank,
+            world_size=world_size,
+        )
