@@ -1,6 +1,8 @@
 """SQL over a store: DuckDB sees the samples with their views and the rejects, and nothing else of the machine."""
 
+import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
@@ -8,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from features.columns import column_name, empty_table, shard_table, view_fields, widen
+from features.columns import shard_table, view_fields, widen
 from features.errors import PlaitError, QueryError
 from features.reading import ShardReader
 from features.sample import SAMPLE_SCHEMA
@@ -50,37 +52,44 @@ class SampleRelation(ds.InMemoryDataset):
         self._reader = reader
         self.failure: PlaitError | OSError | None = None
 
-    def scanner(
-        self,
-        columns: list[str] | None = None,
-        filter: ds.Expression | None = None,  # noqa: A002
-    ) -> ds.Scanner:
+    def scanner(self, columns: list[str] | None = None, filter: ds.Expression | None = None) -> "_Scan":  # noqa: A002
         """A scan of some columns, as DuckDB asks for it; a view that only the filter names is not widened."""
-        wanted = list(self.schema.names if columns is None else columns)
-        named = f"{wanted} {filter}"
-        views = [name for name, fields in self._fields.items() if any(field.name in named for field in fields)]
-        widened = {column_name(name) for name in views} & set(wanted)
-        schema = self._finish(empty_table(self._reader, views), widened, 0).schema
-        return ds.Scanner.from_batches(self._batches(views, widened), schema=schema, columns=wanted, filter=filter)
+        wanted = self.schema.names if columns is None else columns
+        schema = pa.schema([self.schema.field(name) for name in wanted])
+        return _Scan(pa.RecordBatchReader.from_batches(schema, self._batches(schema, filter)))
 
-    def _batches(self, views: list[str], widened: set[str]) -> Iterator[pa.RecordBatch]:
+    def _batches(self, schema: pa.Schema, condition: ds.Expression | None) -> Iterator[pa.RecordBatch]:
+        named = f"{schema.names} {condition}"
+        views = [name for name, fields in self._fields.items() if any(field.name in named for field in fields)]
         try:
             for index, start in enumerate(self._reader.starts[:-1]):
-                table = self._finish(shard_table(self._reader, index, views), widened, int(start))
-                yield from table.combine_chunks().to_batches()
+                table = shard_table(self._reader, index, views)
+                if _ROW in self.schema.names:
+                    table = table.append_column(_ROW, pa.array(np.arange(start, start + table.num_rows)))
+                chosen = table.select(schema.names)
+                if condition is not None:
+                    chosen = chosen.filter(ds.dataset(table).to_table({"holds": condition})["holds"])
+                chosen = chosen.combine_chunks()
+                yield from pa.table([_as_declared(chosen[field.name], field) for field in schema], schema).to_batches()
         except (PlaitError, OSError) as error:
             self.failure = error
             raise
 
-    def _finish(self, table: pa.Table, widened: set[str], start: int) -> pa.Table:
-        for place, column in enumerate(table.column_names):
-            if column in widened:
-                wide = widen(table.column(column).combine_chunks())
-                table = table.set_column(place, self.schema.field(column), wide)
-        if _ROW in self.schema.names:
-            rows = pa.array(np.arange(start, start + table.num_rows))
-            table = table.append_column(self.schema.field(_ROW), rows)
-        return table
+
+@dataclass(frozen=True)
+class _Scan:
+    """Stands for a pyarrow Scanner, whose threads would call back into Python even while it is shutting down."""
+
+    reader: pa.RecordBatchReader
+
+    def to_reader(self) -> pa.RecordBatchReader:
+        return self.reader
+
+
+def _as_declared(column: pa.ChunkedArray, field: pa.Field) -> pa.Array | pa.ChunkedArray:
+    if column.type == field.type:
+        return column
+    return widen(column.chunk(0) if column.num_chunks else pa.array([], column.type))
 
 
 def _run(query: str, samples: SampleRelation, rejects: pa.Table) -> pa.Table:
@@ -90,7 +99,8 @@ def _run(query: str, samples: SampleRelation, rejects: pa.Table) -> pa.Table:
             _check_reads_only(connection.extract_statements(query))
             connection.register("samples", samples)
             connection.register("rejects", rejects)
-            return connection.sql(query).to_arrow_table()
+            found = connection.sql(query).to_arrow_table()
+            return found.rename_columns(_distinct(found.column_names))
         except duckdb.Error as error:
             if samples.failure is not None:
                 raise samples.failure from None
@@ -105,3 +115,12 @@ def _check_reads_only(statements: Sequence[Any]) -> None:
             f"a query is one SELECT over the relations samples and rejects, which are read only; "
             f"this is {' and then '.join(kinds) or 'empty'}"
         )
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names with _2, _3, ... after those that came before."""
+    distinct: list[str] = []
+    for name in names:
+        tries = (name if count == 1 else f"{name}_{count}" for count in itertools.count(1))
+        distinct.append(next(candidate for candidate in tries if candidate not in distinct))
+    return distinct

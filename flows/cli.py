@@ -1,0 +1,162 @@
+"""The plait command."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+import features
+from features.errors import PlaitError
+from features.sample import MODALITIES
+from features.stats import stats as compute_stats
+from features.view import StoredView
+from flows.tables import print_json, print_json_rows, print_table
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Multimodal features: made by stages, kept in a store, asked by SQL or by key.",
+)
+
+StoreOption = Annotated[Path, typer.Option("--store", help="A feature store, or a project that has data/features.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+_SUMMARY = ("name", "input", "encoder", "pooling", "dtype", "shape", "present", "rev")
+
+
+def main() -> None:
+    """Run the command; an error that a user can cause is one line on stderr and exit status 1."""
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has seen enough
+        _drop_output()
+        sys.exit(1)
+    except PlaitError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.filename is None:
+            _drop_output()
+        _fail(f"{error.strerror or error}: {error.filename or 'standard output'}")
+
+
+def _fail(message: str) -> NoReturn:
+    sys.stderr.write(f"plait: error: {' '.join(message.split())}\n")
+    sys.exit(1)
+
+
+def _drop_output() -> None:
+    """Let what is still buffered go nowhere, or the interpreter would complain about it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@app.command()
+def views(store: StoreOption = Path(), json: JsonOption = False) -> None:
+    """List the views: what each is made from, by which encoder, its shape and rev."""
+    opened = features.open(store)
+    described = [_describe(view, len(opened)) for view in opened.views.values()]
+    if json:
+        print_json(described)
+    else:
+        short = [
+            {**view, "present": f"{view['present']} of {view['rows']}", "rev": view["rev"][:12]} for view in described
+        ]
+        print_table(_SUMMARY, [[view[name] for name in _SUMMARY] for view in short])
+
+
+def _describe(view: StoredView, num_rows: int) -> dict[str, Any]:
+    return {
+        "name": view.name,
+        "input": view.input,
+        "encoder": view.encoder,
+        "pooling": view.pooling,
+        "dtype": view.dtype,
+        "shape": list(view.shape),
+        "present": view.num_present,
+        "rows": num_rows,
+        "rev": view.rev,
+        "weights_digest": view.weights_digest,
+        "code_version": view.code_version,
+        "definition": view.definition,
+    }
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="One SELECT over the relations samples and rejects.")],
+    store: StoreOption = Path(),
+    json: JsonOption = False,
+) -> None:
+    """Ask the store in SQL: samples has a column a view, null where the embedding is absent."""
+    found = features.open(store).sql(query)
+    rows = (row for batch in found.to_batches(max_chunksize=1024) for row in batch.to_pylist())
+    if json:
+        print_json_rows(rows)
+    else:
+        print_table(found.column_names, (list(row.values()) for row in rows))
+
+
+@app.command()
+def get(
+    view: Annotated[str, typer.Argument(help="Name of the view.")],
+    keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="Keys of samples.")],
+    store: StoreOption = Path(),
+    json: JsonOption = False,
+) -> None:
+    """Print the embeddings of samples, in the order of the keys; null is an absent one."""
+    rows = _embeddings(features.open(store), view, keys)
+    if json:
+        print_json_rows(rows)
+    else:
+        print_table(list(rows[0]), (list(row.values()) for row in rows))
+
+
+def _embeddings(store: features.Store, view: str, keys: list[str]) -> list[dict[str, Any]]:
+    embedding = "embedding"
+    if view in store.views and store.views[view].is_sequence:
+        return [
+            {
+                "key": key,
+                embedding: None if found is None else found.vectors_TD.tolist(),
+                "start_s": None if found is None else found.times_T2[:, 0].tolist(),
+                "end_s": None if found is None else found.times_T2[:, 1].tolist(),
+            }
+            for key, found in zip(keys, store.get_sequences(keys, view), strict=True)
+        ]
+    vectors_ND = store.get(keys, view)
+    absent_N = (vectors_ND != vectors_ND).all(axis=1)
+    return [
+        {"key": key, embedding: None if absent else vector.tolist()}
+        for key, vector, absent in zip(keys, vectors_ND, absent_N, strict=True)
+    ]
+
+
+@app.command()
+def stats(store: StoreOption = Path(), json: JsonOption = False) -> None:
+    """Count samples, labels and rejects, and measure the views."""
+    found = compute_stats(features.open(store))
+    if json:
+        print_json(found)
+    else:
+        _print_stats(found)
+
+
+def _print_stats(found: dict[str, Any]) -> None:
+    columns = ["total", *MODALITIES, "original", "augmented"]
+    rows = [[split, *(count[name] for name in columns)] for split, count in found["samples"].items()]
+    print_table(["split", *columns], rows, title="Samples")
+    splits = list(found["labels"])
+    labels = sorted({label for count in found["labels"].values() for label in count})
+    balance = [[label, *(found["labels"][split].get(label, 0) for split in splits)] for label in labels]
+    balance.append(["(none)", *(found["unlabelled"][split] for split in splits)])
+    print_table(["label", *splits], balance, title="Labels")
+    views = found["views"]
+    measures = list(next(iter(views.values()), {}))
+    rows = [[measure, *(view[measure] for view in views.values())] for measure in measures]
+    print_table(["view", *views], rows, title="Views")
+    rejects = [[stage, reason, num] for stage, counts in found["rejects"].items() for reason, num in counts.items()]
+    print_table(["stage", "reason", "rejects"], rejects, title="Rejects")
