@@ -26,7 +26,7 @@ from features.shards import (
     write_json,
 )
 from features.view import StoredView, View
-from pipelines.catalog import read_catalog
+from pipelines.inventory import read_inventory
 from pipelines.job import Reject, ShardRecord, ShardTask, remove_work, run_job
 from pipelines.params import BeamParams, EmbedParams
 from pipelines.stage import check_ratio, load_rejects, load_stage, write_rejects
@@ -53,22 +53,22 @@ def embed(params: EmbedParams, before: Sequence[Path], folder: Path, beam: BeamP
     before any work if a view cannot be computed here.
     """
     device = choose_device(params.device)
-    catalog = read_catalog(before)
-    if catalog.num_rows == 0:
+    inventory = read_inventory(before)
+    if inventory.num_rows == 0:
         raise StageError(f"no sample came through to embed: see the reasons in {before[-1] / REJECTS_FILE}")
-    spans = cut_shards(catalog.column("key").to_pylist(), params.shard_samples)
-    planned = [plan_view(View(name=name, **view.model_dump()), catalog, device) for name, view in params.views.items()]
-    shards = [_write_samples(catalog.slice(span.start, len(span)), folder) for span in spans]
+    spans = cut_shards(inventory.column("key").to_pylist(), params.shard_samples)
+    planned = [plan_view(View(name=name, **view.model_dump()), inventory, device) for name, view in params.views.items()]
+    shards = [_write_samples(inventory.slice(span.start, len(span)), folder) for span in spans]
     known = _known_records(folder)
     stored, records = {}, {}
     for plan in planned:
         name = plan.view.name
-        tasks = _tasks(plan, catalog, spans, folder)
+        tasks = _tasks(plan, inventory, spans, folder)
         worker = EncodeShard(plan.view, plan.encoder, device)
         records[name] = run_job(worker, tasks, known=known.get(name, {}), params=beam, label=f"embed {name}")
         stored[name] = _stored_view(plan, records[name], folder)
     rejects = [reject for view in records.values() for record in view for reject in record.rejects]
-    check_ratio("embed", rejects, catalog.num_rows, params.max_reject_ratio)
+    check_ratio("embed", rejects, inventory.num_rows, params.max_reject_ratio)
     rejects += load_rejects(before[-1])
     steps: dict[str, Any] = {}
     for stage in before:
@@ -86,13 +86,13 @@ def choose_device(wanted: str) -> str:
     return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def plan_view(view: View, catalog: pa.Table, device: str) -> PlannedView:
+def plan_view(view: View, inventory: pa.Table, device: str) -> PlannedView:
     """The view with the feature keys that its rows must have."""
     encoder = make_encoder(view)
     # The device is part of the rev: a GPU rounds otherwise, so its rows are other bytes.
     definition = {**encoder.definition(), "device": device}
     rev = view.rev(definition)
-    digests = catalog.column(f"digest_{view.input}").to_pylist()
+    digests = inventory.column(f"digest_{view.input}").to_pylist()
     return PlannedView(view, encoder, rev, definition, [feature_key(rev, digest) for digest in digests])
 
 
@@ -108,10 +108,10 @@ def _write_samples(rows: pa.Table, folder: Path) -> Shard:
     return describe_shard(name, path)
 
 
-def _tasks(plan: PlannedView, catalog: pa.Table, spans: Sequence[range], folder: Path) -> list[ShardTask]:
+def _tasks(plan: PlannedView, inventory: pa.Table, spans: Sequence[range], folder: Path) -> list[ShardTask]:
     view_folder = (folder / plan.view.name).resolve()
     stored = _stored_rows(folder, plan)
-    keys, paths, rows = (catalog.column(name).to_pylist() for name in ("key", "path", "row"))
+    keys, paths, rows = (inventory.column(name).to_pylist() for name in ("key", "path", "row"))
     tasks = []
     for span in spans:
         part = slice(span.start, span.stop)

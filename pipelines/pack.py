@@ -18,7 +18,7 @@ from features.rev import digest_code, digest_file, digest_json, library_versions
 from features.sample import MODALITIES, SPLITS
 from features.shards import Shard, read_shard, replacing, write_json
 from features.store import Store
-from pipelines.catalog import read_catalog
+from pipelines.inventory import read_inventory
 from pipelines.job import ShardRecord, ShardTask, remove_work, run_job
 from pipelines.media.pack import flac_bytes, image_suffix, video_bytes
 from pipelines.params import BeamParams, PackParams
@@ -31,7 +31,7 @@ _CODE = ("pipelines.pack", "pipelines.media.pack")
 
 def pack(params: PackParams, before: Sequence[Path], store: Path, folder: Path, beam: BeamParams) -> None:
     """Write folder/<split>-<number>.tar over all samples of the store, and folder/counts.json."""
-    catalog = read_catalog(before)
+    inventory = read_inventory(before)
     manifest = load_manifest(store)
     settings = {
         **params.model_dump(),
@@ -40,7 +40,7 @@ def pack(params: PackParams, before: Sequence[Path], store: Path, folder: Path, 
         "views": {name: view.rev for name, view in manifest.views.items()},
     }
     tasks: list[ShardTask] = []
-    rows = catalog.to_pylist()
+    rows = inventory.to_pylist()
     for split in SPLITS:
         of_split = [row for row in rows if row["split"] == split]
         for number, start in enumerate(range(0, len(of_split), params.shard_samples)):

@@ -14,7 +14,7 @@ from features.shards import read_shard
 from pipelines.stage import load_stage
 
 LOCATION = [pa.field("path", pa.string()), pa.field("row", pa.int64())]
-CATALOG_SCHEMA = pa.schema(
+INVENTORY_SCHEMA = pa.schema(
     [
         *SAMPLE_SCHEMA,
         *(pa.field(f"digest_{modality}", pa.string()) for modality in MODALITIES),
@@ -23,13 +23,13 @@ CATALOG_SCHEMA = pa.schema(
 )
 
 
-def read_catalog(folders: Sequence[Path]) -> pa.Table:
-    """CATALOG_SCHEMA over all shards that the stages in the folders published, sorted by key.
+def read_inventory(folders: Sequence[Path]) -> pa.Table:
+    """INVENTORY_SCHEMA over all shards that the stages in the folders published, sorted by key.
 
     Reads the small columns only. Raises StageError if a key comes twice.
     """
-    parts = [_catalog_of(folder / shard.file) for folder in folders for shard in load_stage(folder).shards]
-    table = pa.concat_tables([CATALOG_SCHEMA.empty_table(), *parts]).sort_by("key")
+    parts = [_inventory_of(folder / shard.file) for folder in folders for shard in load_stage(folder).shards]
+    table = pa.concat_tables([INVENTORY_SCHEMA.empty_table(), *parts]).sort_by("key")
     keys = table.column("key").to_pylist()
     for key, after in pairwise(keys):
         if key == after:
@@ -37,7 +37,7 @@ def read_catalog(folders: Sequence[Path]) -> pa.Table:
     return table.combine_chunks()
 
 
-def _catalog_of(path: Path) -> pa.Table:
+def _inventory_of(path: Path) -> pa.Table:
     shard = read_shard(path)
     columns = {name: shard.column(name) for name in SAMPLE_SCHEMA.names if name in shard.schema.names}
     digests = shard.column("digests")
@@ -46,4 +46,4 @@ def _catalog_of(path: Path) -> pa.Table:
         columns[f"digest_{modality}"] = pc.struct_field(digests, modality)
     columns["path"] = pa.array([str(path.resolve())] * shard.num_rows, pa.string())
     columns["row"] = pa.array(np.arange(shard.num_rows))
-    return pa.table({name: columns[name] for name in CATALOG_SCHEMA.names}, schema=CATALOG_SCHEMA)
+    return pa.table({name: columns[name] for name in INVENTORY_SCHEMA.names}, schema=INVENTORY_SCHEMA)
