@@ -1,0 +1,175 @@
+"""Reading audio and video files: one pass, everything decoded, on the clock that players show."""
+
+import io
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+from av.codec.codec import Properties
+from av.error import FFmpegError
+from av.stream import Disposition
+
+from features.reasons import MediaError, Reason
+from pipelines.media.declared import allowed_shortfall_s, check_riff_size, container_end_s, stream_end_s
+from pipelines.media.decoders import CueDecoder, FrameDecoder
+from pipelines.media.spans import Span
+from pipelines.media.tracks import AudioCollector, AudioTrack, VideoCollector, VideoTrack
+
+_USUAL_RATE_HZ = 25
+
+Source = bytes | str | Path | BinaryIO
+"""A file's content, its path, or an open file that can seek."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioRequest:
+    """Which audio stream, and the rate it is resampled to."""
+
+    stream: int = 0
+    rate_hz: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoRequest:
+    """Which video stream, frames a second at most, longest side at most."""
+
+    stream: int = 0
+    rate_hz: float
+    size_px: int
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a file holds of what was asked for; None where it has no such stream or an empty one."""
+
+    audio: AudioTrack | None
+    video: VideoTrack | None
+    cues: list[Span] | None
+
+
+def decode_recording(
+    source: Source,
+    *,
+    audio: AudioRequest | None = None,
+    video: VideoRequest | None = None,
+    subtitle_stream: int | None = None,
+) -> Recording:
+    """Decode the chosen streams of an audio or video file from beginning to end.
+
+    Times are the file's presentation times in seconds. The file's start time is zero if it is positive (as in MPEG
+    transport streams), since players show it so; a stream that starts later, or has gaps, keeps its place. Streams
+    count within their kind; cover pictures are no video, and subtitles that are pictures are no subtitles.
+    Raises MediaError: UNDECODABLE (no audio or video file), NO_STREAM (it has some of the kind, but not that one),
+    TRUNCATED (it ends before the end that it declares, or cannot be decoded in its middle), BAD_TRANSCRIPT (a broken
+    embedded cue). OSError if the source cannot be read.
+    """
+    with ExitStack() as stack:
+        file = _as_file(source, stack)
+        check_riff_size(file)
+        container = stack.enter_context(_open(file))
+        zero_s = max(0, container.start_time or 0) / av.time_base
+        sound = _audio_decoder(container, audio, zero_s) if audio else None
+        picture = _video_decoder(container, video, zero_s) if video else None
+        cues = _cue_decoder(container, subtitle_stream, zero_s) if subtitle_stream is not None else None
+        decoders = {decoder.stream.index: decoder for decoder in (sound, picture, cues) if decoder}
+        furthest_s = _decode_all(container, decoders)
+        recording = Recording(
+            sound.finish(_end_s(container, sound.stream, zero_s)) if sound else None,
+            picture.finish(_end_s(container, picture.stream, zero_s)) if picture else None,
+            cues.finish() if cues else None,
+        )
+        _check_length(container, furthest_s)
+        return recording
+
+
+def _as_file(source: Source, stack: ExitStack) -> BinaryIO:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    if isinstance(source, str | Path):
+        return stack.enter_context(open(source, "rb"))
+    return source
+
+
+def _open(file: BinaryIO) -> Any:
+    """An open container with audio or video in it. Raises MediaError UNDECODABLE."""
+    try:
+        # A playlist could name any file or address: what it names is not opened.
+        options = {"protocol_whitelist": "none"}
+        container = av.open(file, "r", container_options=options, metadata_errors="replace")
+    except FFmpegError as error:
+        raise MediaError(Reason.UNDECODABLE, f"it is no audio or video file, or broken: {error.strerror}") from error
+    if not container.streams.audio and not container.streams.video:
+        with container:
+            raise MediaError(Reason.UNDECODABLE, f"a file of format {container.format.name} has no audio and no video")
+    return container
+
+
+def _audio_decoder(container: Any, request: AudioRequest, zero_s: float) -> FrameDecoder[AudioTrack] | None:
+    stream = _pick(container.streams.audio, request.stream, "audio")
+    return stream and FrameDecoder(stream, AudioCollector(request.rate_hz), zero_s)
+
+
+def _video_decoder(container: Any, request: VideoRequest, zero_s: float) -> FrameDecoder[VideoTrack] | None:
+    pictures = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    stream = _pick(pictures, request.stream, "video")
+    if stream is None:
+        return None
+    frame_s = 1 / float(stream.average_rate or stream.guessed_rate or _USUAL_RATE_HZ)
+    return FrameDecoder(stream, VideoCollector(request.rate_hz, request.size_px, frame_s), zero_s)
+
+
+def _cue_decoder(container: Any, index: int, zero_s: float) -> CueDecoder | None:
+    texts = [
+        stream
+        for stream in container.streams.subtitles
+        if stream.codec_context and stream.codec_context.codec.properties & Properties.TEXT_SUB.value
+    ]
+    stream = _pick(texts, index, "subtitle")
+    return stream and CueDecoder(stream, zero_s)
+
+
+def _pick(streams: Sequence[Any], index: int, kind: str) -> Any:
+    """The stream with the index; None if there is none of the kind. Raises MediaError NO_STREAM."""
+    if not streams:
+        return None
+    if index >= len(streams):
+        raise MediaError(
+            Reason.NO_STREAM, f"{kind} stream {index} was asked for; the file has {len(streams)}, counted from 0"
+        )
+    if streams[index].codec_context:
+        streams[index].codec_context.thread_count = 1  # files are what is worked on in parallel
+    return streams[index]
+
+
+def _decode_all(container: Any, decoders: Mapping[int, FrameDecoder[Any] | CueDecoder]) -> float:
+    """Feed every packet to its decoder. Returns the end of the last packet of any stream, on the file's own clock."""
+    furthest_s = 0.0
+    try:
+        for packet in container.demux():
+            if packet.pts is not None and packet.time_base:
+                furthest_s = max(furthest_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            decoder = decoders.get(packet.stream.index)  # packet.stream_index is 0 in those that end a stream
+            if decoder:
+                decoder.feed(packet)
+    except FFmpegError as error:
+        raise MediaError(
+            Reason.TRUNCATED, f"the file can be read up to {furthest_s:.2f} s only: {error.strerror}"
+        ) from error
+    return furthest_s
+
+
+def _check_length(container: Any, furthest_s: float) -> None:
+    """Raise MediaError TRUNCATED if no stream reaches the end that the container declares."""
+    declared_s = container_end_s(container)
+    if declared_s is not None and furthest_s < declared_s - allowed_shortfall_s(declared_s):
+        raise MediaError(
+            Reason.TRUNCATED, f"the file's packets end at {furthest_s:.2f} s, it declares {declared_s:.2f} s"
+        )
+
+
+def _end_s(container: Any, stream: Any, zero_s: float) -> float | None:
+    end_s = stream_end_s(container, stream)
+    return None if end_s is None else end_s - zero_s
