@@ -12,6 +12,7 @@ from features.errors import PlaitError
 from features.sample import MODALITIES
 from features.stats import stats as compute_stats
 from features.view import StoredView
+from flows.commands import add_commands
 from flows.tables import print_json, print_json_rows, print_table
 
 app = typer.Typer(
@@ -20,6 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Multimodal features: made by stages, kept in a store, asked by SQL or by key.",
 )
+
+add_commands(app)
 
 StoreOption = Annotated[Path, typer.Option("--store", help="A feature store, or a project that has data/features.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

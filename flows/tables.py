@@ -15,14 +15,19 @@ _PIPED_COLUMNS = 100_000  # a pipe has no width: nothing is wrapped or cut
 _SHOWN_NUMBERS = 4
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None, note: str = ""
+) -> None:
     """Print a table; on a terminal long cells are folded, elsewhere a row is a line, and nothing is ever cut off."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(Text(column), overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(value), justify=_justify(value)) for value in row))
-    Console(width=None if sys.stdout.isatty() else _PIPED_COLUMNS).print(table)
+    console = Console(width=None if sys.stdout.isatty() else _PIPED_COLUMNS)
+    console.print(table)
+    if note:
+        console.print(Text(note))
 
 
 def print_json(content: Any) -> None:

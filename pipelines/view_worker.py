@@ -84,6 +84,7 @@ class EncodeShard:
             else:
                 rows[index] = made
             progress.add(1, int(isinstance(made, MediaError)))
+        progress.add(sum(row is None for row in rows) - len(rejects), 0)  # absent: there was nothing to do
         return rows, rejects
 
     def _finish(self, encoded: Encoded, schema: pa.Schema) -> Row | MediaError:
