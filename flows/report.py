@@ -99,4 +99,12 @@ def _scores(results: Path) -> Section:
 
 def _evidence(results: Path) -> str:
     evaluation = json.loads((results / "evaluation.json").read_text())
-    return json.dumps(evaluation)
+    note = f"{evaluation['num_test']} test samples; always the commonest label: {evaluation['baseline']:.3f}"
+    gain = evaluation["gain"]
+    if gain:
+        points = [f"{100 * gain[name]:+.1f}" for name in ("gain", "low", "high")]
+        note += (
+            f"; concat over {evaluation['best_single']}: {points[0]} points of accuracy "
+            f"(95% interval {points[1]} to {points[2]}, over {gain['num_groups']} groups)"
+        )
+    return note

@@ -21,7 +21,7 @@ from pipelines.media.tracks import AudioTrack
 from pipelines.media.transcript import parse_labels, parse_transcript
 from pipelines.params import BeamParams, CleanParams
 from pipelines.raw import content_digest, open_file, read_file, sources_of
-from pipelines.stage import Outcome, ShardStep, check_ratio, known_records, publish_stage
+from pipelines.stage import Outcome, ShardStep, check_ratio, known_records, publish_stage, say_outcome
 
 _CODE = (
     "features.sample",
@@ -57,6 +57,7 @@ def clean(params: CleanParams, shard_samples: int, before: Path, folder: Path, b
     rejects = [reject for record in records for reject in record.rejects]
     check_ratio("clean", rejects, len(rows), params.max_reject_ratio)
     publish_stage(folder, stage="clean", settings=settings, records=records, before=before)
+    say_outcome("clean", num_in=len(rows), num_out=sum(record.shard.num_rows for record in records), rejects=rejects)
 
 
 def find_copies(rows: Sequence[dict[str, Any]]) -> dict[str, str]:

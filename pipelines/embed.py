@@ -29,7 +29,7 @@ from features.view import StoredView, View
 from pipelines.inventory import read_inventory
 from pipelines.job import Reject, ShardRecord, ShardTask, remove_work, run_job
 from pipelines.params import BeamParams, EmbedParams
-from pipelines.stage import check_ratio, load_rejects, load_stage, write_rejects
+from pipelines.stage import check_ratio, load_rejects, load_stage, say_outcome, write_rejects
 from pipelines.view_worker import EncodeShard, ShardRows
 
 RECORDS_FILE = "records.json"  # what embed itself must know of finished shards; readers need only the manifest
@@ -69,11 +69,12 @@ def embed(params: EmbedParams, before: Sequence[Path], folder: Path, beam: BeamP
         stored[name] = _stored_view(plan, records[name], folder)
     rejects = [reject for view in records.values() for record in view for reject in record.rejects]
     check_ratio("embed", rejects, inventory.num_rows, params.max_reject_ratio)
-    rejects += load_rejects(before[-1])
     steps: dict[str, Any] = {}
     for stage in before:
         steps |= load_stage(stage).steps
-    _publish(folder, Manifest(shards=tuple(shards), views=stored, steps=steps), records, rejects)
+    all_rejects = [*load_rejects(before[-1]), *rejects]
+    _publish(folder, Manifest(shards=tuple(shards), views=stored, steps=steps), records, all_rejects)
+    say_outcome("embed", num_in=inventory.num_rows, num_out=inventory.num_rows, rejects=rejects)
 
 
 def choose_device(wanted: str) -> str:

@@ -22,7 +22,7 @@ from pipelines.job import WORK_FOLDER, Reject, ShardTask, remove_work, run_job
 from pipelines.params import BeamParams, IngestParams, SplitParams
 from pipelines.raw import FILE_COLUMNS, RAW_SCHEMA, RawSample, check_key, resolve_uri
 from pipelines.sources.listing import list_source
-from pipelines.stage import Outcome, ShardStep, check_ratio, write_rejects
+from pipelines.stage import Outcome, ShardStep, check_ratio, say_outcome, write_rejects
 
 RAW_MANIFEST = "manifest.parquet"
 _SHARD_FILES = 256
@@ -48,6 +48,7 @@ def ingest(params: IngestParams, folder: Path, beam: BeamParams) -> None:
     with replacing(folder / RAW_MANIFEST) as temporary:
         pq.write_table(table, temporary)
     remove_work(folder)
+    say_outcome("ingest", num_in=num_listed, num_out=table.num_rows, rejects=rejects)
 
 
 def load_recordings(folder: Path) -> list[dict[str, Any]]:

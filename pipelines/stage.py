@@ -1,6 +1,7 @@
 """A stage's output folder: shards of samples, the manifest that lists them, and all rejects so far."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -113,6 +114,19 @@ def check_ratio(stage: str, rejects: Sequence[Reject], num_in: int, max_reject_r
         )
 
 
+def say_outcome(stage: str, *, num_in: int, num_out: int, rejects: Sequence[Reject]) -> None:
+    """Print what a stage made and, by reason, how much it lost, with the first of each as an example."""
+    lines = [f"{stage}: {num_in} in, {num_out} out, {len(rejects) or 'no'} rejects"]
+    first: dict[tuple[str, str], Reject] = {}
+    for reject in rejects:
+        first.setdefault((reject.reason, reject.dropped), reject)
+    counts = Counter((reject.reason, reject.dropped) for reject in rejects)
+    for (reason, dropped), count in counts.most_common():
+        example = first[reason, dropped]
+        lines.append(f"  {reason} ({dropped} dropped) {count}, as {example.key}: {example.text}")
+    sys.stderr.write("\n".join(lines) + "\n")
+
+
 def tasks_per_shard(manifest: StageManifest, before: Path, folder: Path, settings: dict[str, Any]) -> list[ShardTask]:
     """One task for each shard of the stage before; the shard made of it keeps its name."""
     tasks = []
@@ -142,6 +156,8 @@ def run_stage(
     rejects = [reject for record in records for reject in record.rejects]
     check_ratio(stage, rejects, sum(record.num_tried for record in records), max_reject_ratio)
     publish_stage(folder, stage=stage, settings=settings, records=records, before=before)
+    num_in, num_out = sum(record.num_in for record in records), sum(record.shard.num_rows for record in records)
+    say_outcome(stage, num_in=num_in, num_out=num_out, rejects=rejects)
 
 
 def publish_stage(
