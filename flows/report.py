@@ -101,10 +101,11 @@ def _evidence(results: Path) -> str:
     evaluation = json.loads((results / "evaluation.json").read_text())
     note = f"{evaluation['num_test']} test samples; always the commonest label: {evaluation['baseline']:.3f}"
     gain = evaluation["gain"]
-    if gain:
-        points = [f"{100 * gain[name]:+.1f}" for name in ("gain", "low", "high")]
-        note += (
-            f"; concat over {evaluation['best_single']}: {points[0]} points of accuracy "
-            f"(95% interval {points[1]} to {points[2]}, over {gain['num_groups']} groups)"
-        )
-    return note
+    if not gain:
+        return note
+    note += f"; concat over {evaluation['best_single']}: {100 * gain['gain']:+.1f} points of accuracy"
+    if gain["low"] is None:
+        return f"{note} (one group alone gives no interval)"
+    return (
+        f"{note} (95% interval {100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}, over {gain['num_groups']} groups)"
+    )

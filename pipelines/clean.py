@@ -34,20 +34,21 @@ _CODE = (
 _LIBRARIES = ["av", "ftfy", "numpy", "opencv-python-headless", "pillow", "pyarrow", "torchaudio"]
 
 
-def clean(params: CleanParams, shard_samples: int, before: Path, folder: Path, beam: BeamParams) -> None:
-    """Clean the recordings that ingest listed in the folder before; one shard of folder holds about shard_samples.
+def clean(params: CleanParams, before: Path, folder: Path, beam: BeamParams) -> None:
+    """Clean the recordings that ingest listed in the folder before; one shard of folder holds about
+    params.shard_samples of them.
 
     Exact copies are found by the digests that ingest took, across all shards, and rejected before any is decoded.
     """
     settings = {
-        **params.model_dump(exclude={"max_reject_ratio"}),
+        **params.model_dump(exclude={"max_reject_ratio", "shard_samples"}),
         "code": digest_code(*_CODE),
         "libraries": library_versions(_LIBRARIES),
     }
     rows = load_recordings(before)
     copies = find_copies(rows)
     tasks = []
-    for span in cut_shards([row["key"] for row in rows], shard_samples):
+    for span in cut_shards([row["key"] for row in rows], params.shard_samples):
         chunk = [{**row, "copy_of": copies.get(row["key"])} for row in rows[span.start : span.stop]]
         name, fingerprint = shard_name(chunk[0]["key"]), digest_json([settings, chunk])
         file = shard_file(name, fingerprint)

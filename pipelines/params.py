@@ -56,7 +56,6 @@ class IngestParams(Block):
     source: str
     columns: dict[str, str]
     split: SplitParams
-    shard_samples: Count
     max_reject_ratio: Ratio
 
 
@@ -96,13 +95,14 @@ class CleanTranscriptParams(Block):
 
 
 class CleanParams(Block):
-    """How one file of each modality is made uniform."""
+    """How one file of each modality is made uniform, and how many recordings are one unit of work."""
 
     text: CleanTextParams
     image: CleanImageParams
     audio: CleanAudioParams
     video: CleanVideoParams
     transcript: CleanTranscriptParams
+    shard_samples: Count
     max_reject_ratio: Ratio
 
 
