@@ -1,6 +1,7 @@
 """What came out of a run: samples, rejects, views and scores, as tables for people and as markdown."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,10 @@ def collect_report(project: Path) -> list[Section]:
 def print_report(sections: Sequence[Section]) -> None:
     """Print the report as tables."""
     for section in sections:
-        print_table(section.columns, section.rows or [("none",)], title=section.title, note=section.note)
+        rows = section.rows or [("none", *(None for _ in section.columns[1:]))]
+        print_table(section.columns, rows, title=section.title)
+        if section.note:
+            sys.stdout.write(f"{section.note}\n")
 
 
 def report_markdown(sections: Sequence[Section]) -> str:
