@@ -43,7 +43,7 @@ class FrameDecoder(Generic[Track]):
         self._has_hole = False
 
     def feed(self, packet: Any) -> None:
-        """Decode a packet. Raises MediaError UNDECODABLE if time runs back."""
+        """Decode a packet. Raises MediaError UNDECODABLE if time runs back or a frame is of a kind nobody converts."""
         try:
             frames = packet.decode()
         except FFmpegError as error:
@@ -52,7 +52,10 @@ class FrameDecoder(Generic[Track]):
         for frame in frames:
             time_s = self._time_s(frame)
             self._has_hole |= time_s > self._error_s
-            self._collector.add(frame, time_s)
+            try:
+                self._collector.add(frame, time_s)
+            except FFmpegError as error:  # such as nine channels, whose places in the room are unknown
+                raise MediaError(Reason.UNDECODABLE, f"{self._name} cannot be converted: {error.strerror}") from error
 
     def finish(self, declared_end_s: float | None) -> Track | None:
         """The track; None if the stream is empty.

@@ -12,7 +12,7 @@ from pipelines.media.pixels import encode_jpeg, shrink
 
 MAX_JITTER_S = 0.02  # timestamps are rounded (to 1 ms in Matroska); what differs more is a gap or an overlap
 MAX_GAP_S = 3600.0  # a longer gap is a broken timestamp, and filling it would fill the memory
-_EARLY_SHARE = 0.1  # of the grid's step: a frame whose timestamp was rounded down is still due
+_EARLY_S = 0.002  # a frame whose timestamp was rounded down is still due
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class VideoCollector:
         """Keep the picture shown from time_s if it is the first of its step."""
         shown_s = float(frame.duration * frame.time_base) if frame.duration else self._frame_s
         self.end_s = max(self.end_s, time_s + shown_s)
-        step = math.floor(time_s * self._rate_hz + _EARLY_SHARE)
+        step = math.floor((time_s + _EARLY_S) * self._rate_hz)
         if step > self._last_step:
             self._last_step = step
             pixels_HWC = self._reformatter.reformat(frame, format="bgr24", threads=1).to_ndarray()
