@@ -60,7 +60,7 @@ def widen(column: pa.Array) -> pa.Array:
     """The vectors of a view's column as float32; several times faster than Arrow's cast. float32 is not copied."""
     if pa.types.is_list(column.type):
         lists: Any = column
-        offsets = lists.offsets if len(lists) else pa.array([0], pa.int32())
+        offsets = pa.array(lists.offsets.to_numpy() if len(lists) else [0], pa.int32())
         return pa.ListArray.from_arrays(offsets, widen(lists.values), mask=lists.is_null())
     values_ND, absent_N = _vectors(column)
     return vector_column(values_ND.astype(np.float32, copy=False), absent_N)

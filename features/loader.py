@@ -19,7 +19,7 @@ class Batches:
 
     The order of an epoch is a function of the seed and the epoch alone, and a step takes the next samples of that
     order for all ranks together, so a state is one position and can be resumed with another world_size. All ranks
-    have equally many steps; where fewer samples are left than ranks, some get a batch of no samples, never a copy.
+    have equally many steps; where a step has fewer samples than ranks, some get a batch of no samples, never a copy.
     Iterating starts an epoch anew unless a state was loaded; the epoch counts up when it has been run to its end.
     """
 
@@ -91,9 +91,9 @@ class Batches:
         return np.random.default_rng(seed_of(self._seed, "epoch", str(self._epoch))).permutation(self._rows_N)
 
     def _step_size(self, num_left: int) -> int:
-        """Samples that all ranks take together; the last but one step leaves at least one a rank for the last."""
+        """Samples that all ranks take together; the last step but one leaves one a rank for the last, if it can."""
         full = self._batch_size * self._world_size
-        if full < num_left < full + self._world_size:
+        if self._batch_size > 1 and full < num_left < full + self._world_size:
             return num_left - self._world_size
         return min(full, num_left)
 

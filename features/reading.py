@@ -166,8 +166,9 @@ class ShardReader:
         expected = self.shards[index].num_rows
         if table.num_rows != expected:
             raise ShardError(f"shard {path} holds {table.num_rows} rows, the manifest says {expected}: run 'dvc repro'")
-        if not table.schema.equals(schema):
-            raise ShardError(f"shard {path} has columns {table.schema.names}, not {schema.names}: run 'dvc repro'")
+        missing = [f"{field.name} of type {field.type}" for field in schema if field not in list(table.schema)]
+        if missing:
+            raise ShardError(f"shard {path} lacks {', '.join(missing)}: run 'dvc repro'")
         return table
 
 

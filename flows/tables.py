@@ -1,9 +1,10 @@
 """What commands print: tables for people, JSON for machines."""
 
+import itertools
 import json
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rich import box
@@ -11,23 +12,52 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_PIPED_COLUMNS = 100_000  # a pipe has no width: nothing is wrapped or cut
+_PAGE_ROWS = 200  # rich needs all rows of a table before the first is shown, and a second for 500 of them
 _SHOWN_NUMBERS = 4
 
 
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None, note: str = ""
 ) -> None:
-    """Print a table; on a terminal long cells are folded, elsewhere a row is a line, and nothing is ever cut off."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(Text(column), overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cell(value), justify=_justify(value)) for value in row))
-    console = Console(width=None if sys.stdout.isatty() else _PIPED_COLUMNS)
-    console.print(table)
+    """Print a table; a terminal gets rich pages with long cells folded, a pipe aligned text with a row a line.
+
+    Nothing is cut off but the numbers of long vectors. A row may be shorter than columns.
+    """
+    if sys.stdout.isatty():
+        _print_pages(columns, iter(rows), title)
+    else:
+        _print_plain(columns, rows, title)
     if note:
-        console.print(Text(note))
+        sys.stdout.write(f"{note}\n")
+    if title:
+        sys.stdout.write("\n")
+
+
+def _print_pages(columns: Sequence[str], rows: Iterator[Sequence[Any]], title: str | None) -> None:
+    console = Console()
+    page = list(itertools.islice(rows, _PAGE_ROWS))
+    while True:
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in columns:
+            table.add_column(Text(column), overflow="fold")
+        for row in page:
+            table.add_row(*(Text(_cell(value), justify="right" if _is_number(value) else "left") for value in row))
+        console.print(table)
+        page = list(itertools.islice(rows, _PAGE_ROWS))
+        if not page:
+            return
+
+
+def _print_plain(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None) -> None:
+    lines = [[(column, False) for column in columns]]
+    lines += [[(_cell(value), _is_number(value)) for value in row] for row in rows]
+    widths = [max(len(line[place][0]) for line in lines if place < len(line)) for place in range(len(columns))]
+    if title:
+        sys.stdout.write(f"{title}\n")
+    for line in lines:
+        cells = zip(line, widths, strict=False)
+        padded = (text.rjust(width) if number else text.ljust(width) for (text, number), width in cells)
+        sys.stdout.write("  ".join(padded).rstrip() + "\n")
 
 
 def print_json(content: Any) -> None:
@@ -72,8 +102,8 @@ def _cell(value: Any) -> str:
     if isinstance(value, list | tuple):
         shown = ", ".join(_cell(entry) for entry in value[:_SHOWN_NUMBERS])
         return f"[{shown}]" if len(value) <= _SHOWN_NUMBERS else f"[{shown}, and {len(value) - _SHOWN_NUMBERS} more]"
-    return _text(value)
+    return _text(value).replace("\n", "\\n")
 
 
-def _justify(value: Any) -> Any:
-    return "right" if isinstance(value, int | float) and not isinstance(value, bool) else "left"
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,155 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from building import build_store
+
+import features
+from features.columns import widen
+from features.errors import QueryError, ShardError
+from features.store import Store
+from features.writing import vector_column
+
+KEYS = [f"rec{row:02}" for row in range(30)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("store")
+    half = [None if row % 5 == 0 else np.full(3, row / 2, np.float16) for row in range(30)]
+    pairs = [None if row % 6 == 0 else np.full((2, 2), row, np.float16) for row in range(30)]
+    times = [None if pair is None else np.array([[0.0, 1], [1, 2]]) for pair in pairs]
+    views = {
+        "audio": {"vectors": half, "dtype": "float16"},
+        "text": {"vectors": [np.full(2, row, np.float32) for row in range(30)], "dtype": "float32"},
+        "frames": {"vectors": pairs, "times": times, "dtype": "float16"},
+    }
+    samples = [{"key": key, "label": "xy"[row % 2], "text": f"t{row}"} for row, key in enumerate(KEYS)]
+    rejects = [{"key": "r", "stage": "clean", "reason": "silent", "dropped": "audio", "text": "too quiet"}]
+    build_store(folder, samples, views, rejects=rejects)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(folder) -> Store:
+    return features.open(folder)
+
+
+def test_sql_counts_labels_of_samples_with_an_embedding(store):
+    found = store.sql("select label, count(*) as n from samples where audio is not null group by 1 order by 1")
+    assert found.to_pylist() == [{"label": "x", "n": 12}, {"label": "y", "n": 12}]
+
+
+def test_sql_agrees_with_the_table_on_every_column(store):
+    found = store.sql("select * from samples").to_pylist()
+    assert found == store.table(list(store.views)).to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("condition", "rows"),
+    [
+        ("audio is null", [0, 5, 10, 15, 20, 25]),
+        ("frames is null and audio is null", [0]),
+        ("audio[1] > 14", [29]),
+        ("audio = [0.5, 0.5, 0.5]::float[3]", [1]),
+        ("text_embedding[2] = 7", [7]),
+        ("text = 't8'", [8]),
+        ("frames[1][1] = 13 and frames_end_s[2] = 2", [13]),
+        ("key in (select max(key) from samples)", [29]),
+        ("false", []),
+    ],
+)
+def test_sql_conditions_select_the_right_samples(store, condition, rows):
+    keys = [KEYS[row] for row in rows]
+    assert store.sql(f"select key from samples where {condition}")["key"].to_pylist() == keys
+    assert store.table([], where=condition)["key"].to_pylist() == keys
+
+
+def test_sql_joins_samples_with_themselves_and_stops_early(store):
+    joined = store.sql("select count(*) as n from samples a join samples b using (label)")
+    assert joined["n"].to_pylist() == [450]
+    assert store.sql("select audio from samples limit 2").num_rows == 2
+
+
+def test_sql_shows_rejects_and_describes_samples(store):
+    assert store.sql("from rejects").to_pylist()[0]["reason"] == "silent"
+    types = {row["column_name"]: row["column_type"] for row in store.sql("describe samples").to_pylist()}
+    assert types["audio"] == "FLOAT[3]"
+    assert types["frames"] == "FLOAT[2][]"
+
+
+def test_sql_gives_columns_distinct_names(store):
+    assert store.sql("select 1 as a, 2 as a, 3 as a_2").to_pylist() == [{"a": 1, "a_2": 2, "a_2_2": 3}]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "select * from read_csv('{folder}/manifest.json')",
+        "select * from read_text('/etc/passwd')",
+        "select * from '/etc/passwd'",
+        "select * from '{folder}/rejects.parquet'",
+        "select * from glob('/etc/*')",
+        "copy samples to '{folder}/out.csv'",
+        "copy (select 1) to '{folder}/out.parquet'",
+        "attach '{folder}/out.db'",
+        "export database '{folder}/out'",
+        "install httpfs",
+        "load httpfs",
+        "pragma database_list",
+        "set threads = 1",
+        "set enable_external_access = true",
+        "create table mine as select 1",
+        "drop view samples",
+        "insert into samples values (1)",
+        "call pragma_version()",
+        "select 1; drop view samples",
+        "select * from store",
+    ],
+)
+def test_sql_is_closed(store, folder, query):
+    before = sorted(folder.iterdir())
+    with pytest.raises(QueryError) as error:
+        store.sql(query.format(folder=folder))
+    assert "\n" not in str(error.value)
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("selec 1", 'syntax error at or near "selec"'),
+        ("select\nnope from samples", "nope.*the query was: select nope from samples"),
+        ("", "this is empty"),
+        ("select 1; select 2", "SELECT and then SELECT"),
+        ("select cast(key as int) from samples", "Could not convert"),
+    ],
+)
+def test_sql_explains_what_is_wrong_in_one_line(store, query, message):
+    with pytest.raises(QueryError, match=message) as error:
+        store.sql(query)
+    assert "\n" not in str(error.value)
+
+
+def test_sql_names_a_broken_shard_only_when_its_view_is_asked(folder, tmp_path):
+    views = {"image": {"vectors": [np.ones(2)] * 3}, "audio": {"vectors": [np.ones(2)] * 3}}
+    build_store(tmp_path, [{"key": key} for key in "abc"], views)
+    path = next((tmp_path / "audio").iterdir())
+    path.write_bytes(b"ARROW1")
+    store = features.open(tmp_path)
+    assert store.sql("select count(image) as n from samples")["n"].to_pylist() == [3]
+    with pytest.raises(ShardError, match=f"{path.name} is no whole Arrow file"):
+        store.sql("select count(audio) from samples")
+
+
+def test_widen_keeps_float32_where_it_is():
+    column = vector_column(np.ones((2, 3), np.float32), np.array([True, False]))
+    wide = widen(column)
+    assert wide.values.buffers()[1].address == column.values.buffers()[1].address
+    assert wide.to_pylist() == [None, [1, 1, 1]]
+
+
+def test_widen_takes_slices():
+    column = vector_column(np.arange(6, dtype=np.float16).reshape(3, 2), np.array([True, False, False]))
+    assert widen(column.slice(1, 1)).to_pylist() == [[2, 3]]
+    lists = pa.ListArray.from_arrays(pa.array([0, 1, 1, 3], pa.int32()), column, mask=pa.array([False, True, False]))
+    assert widen(lists.slice(1)).to_pylist() == [None, [[2, 3], [4, 5]]]
