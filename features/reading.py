@@ -169,10 +169,10 @@ class ShardReader:
         missing = [f"{field.name} of type {field.type}" for field in schema if field not in list(table.schema)]
         if missing:
             raise ShardError(f"shard {path} lacks {', '.join(missing)}: run 'dvc repro'")
-        return table
+        return table.select(schema.names)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """ ", did you mean 'x'?" if something known is near, else nothing."""
+    """The end of an error message that suggests what is known and near; empty if nothing is."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f", did you mean {near[0]!r}?" if near else ""
