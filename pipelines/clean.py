@@ -23,12 +23,13 @@ from pipelines.params import BeamParams, CleanParams
 from pipelines.raw import content_digest, open_file, read_file, sources_of
 from pipelines.stage import Outcome, ShardStep, check_ratio, known_records, publish_stage, say_outcome
 
+_MEDIA = ("audio", "container", "declared", "decoders", "image", "pixels", "spans", "text", "tracks", "transcript")
 _CODE = (
     "features.sample",
     "pipelines.clean",
     *(
         f"pipelines.media.{name}"
-        for name in ("audio", "container", "decoders", "image", "pixels", "text", "tracks", "transcript")
+        for name in _MEDIA
     ),
 )
 _LIBRARIES = ["av", "ftfy", "numpy", "opencv-python-headless", "pillow", "pyarrow", "torchaudio"]

@@ -1,11 +1,12 @@
 """params.yaml, read once: one frozen block a stage."""
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from features.errors import ConfigError
 
@@ -138,12 +139,27 @@ class ViewParams(Block):
     code_version: str = "1"
 
 
+# Names that a view cannot have: folders and columns of the store, and the fusion model's name.
+_RESERVED = ("samples", "rejects", "key", "label", "concat")
+
+
+def _free_name(name: str) -> str:
+    if name in _RESERVED or not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name.endswith("_embedding"):
+        raise ValueError(
+            f"a view's name is of a-z, 0-9 and _, does not end in _embedding and is none of {', '.join(_RESERVED)}"
+        )
+    return name
+
+
+ViewName = Annotated[str, AfterValidator(_free_name)]
+
+
 class EmbedParams(Block):
     """The views, where they are computed, and the size of a feature shard."""
 
     device: Literal["auto", "cpu", "cuda"]
     shard_samples: Count
-    views: dict[str, ViewParams]
+    views: Annotated[dict[ViewName, ViewParams], Field(min_length=1)]
     max_reject_ratio: Ratio
 
 
@@ -202,7 +218,7 @@ def parse_params(content: Any, where: str = "params.yaml") -> Params:
 
 
 def _one_line(error: ValidationError) -> str:
-    first = error.errors()[0]
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")  # a typo hides behind "missing"
     path = [str(part) for part in first["loc"]]
     name = ".".join(path)
     if first["type"] == "extra_forbidden":
@@ -211,7 +227,7 @@ def _one_line(error: ValidationError) -> str:
         return f"unknown key {name!r}: did you mean {near[0]!r}? Known here: {', '.join(known)}"
     if first["type"] == "missing":
         return f"key {name!r} is missing: add it (the repository's params.yaml shows every key)"
-    return f"{name} is {first['input']!r}: {first['msg']}"
+    return f"{name} is {first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def _known_keys(path: list[str]) -> list[str]:

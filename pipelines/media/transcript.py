@@ -19,7 +19,7 @@ _LABEL_COLUMNS = ("start_s", "end_s", "label")
 
 
 def parse_transcript(content: str | bytes, suffix: str) -> list[Span]:
-    """The cues of an SRT (".srt") or WebVTT (".vtt") transcript in order of time, markup stripped, empty ones left out.
+    """The cues of an SRT (".srt") or WebVTT (".vtt") transcript in order of time, markup stripped; one without words has no text.
 
     Bytes are UTF-8 or, with its mark, UTF-16; what is no UTF-8 is read as Windows-1252.
     Raises MediaError BAD_TRANSCRIPT, with the line that cannot be read.
@@ -35,8 +35,7 @@ def parse_transcript(content: str | bytes, suffix: str) -> list[Span]:
     for number, following in zip(timings, [*timings[1:], None], strict=True):
         start_s, end_s = _parse_timing(lines[number], number + 1)
         text = plain_cue(" ".join(block(lines[number + 1 : following], is_last=following is None)))
-        if text:
-            cues.append(span(start_s, end_s, text=text))
+        cues.append(span(start_s, end_s, text=text or None))
     return by_time(cues)
 
 

@@ -40,7 +40,7 @@ empty
 """
 
 
-def read(content: str | bytes, suffix: str = ".srt") -> list[tuple[float, float, str]]:
+def read(content: str | bytes, suffix: str = ".srt") -> list[tuple[float, float, str | None]]:
     return [(cue["start_s"], cue["end_s"], cue["text"]) for cue in parse_transcript(content, suffix)]
 
 
@@ -58,7 +58,8 @@ def test_parse_transcript_reads_text_with_a_byte_order_mark() -> None:
 
 
 def test_parse_transcript_reads_vtt() -> None:
-    assert read(VTT, ".vtt") == [(0.25, 1.2, "a < b and c > d"), (1.0, 2.5, "Hello there")]
+    spoken = [(0.25, 1.2, "a < b and c > d"), (1.0, 2.5, "Hello there")]
+    assert read(VTT, ".vtt") == [*spoken, (5.0, 6.0, None)]
 
 
 def test_parse_transcript_falls_back_to_windows_1252() -> None:
