@@ -1,6 +1,6 @@
 """What an encoder is, and what it is given: media in memory, never files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,11 +33,13 @@ class Prepared:
     """A sample ready for the model.
 
     units: what enters a batch one by one (a token row, an image, a frame, a waveform); units of equal shape share a
-    batch. times_T2: float64 [vector, (start, end)], seconds from the start of the sample, one row for each vector
-    that the units will give together.
+    batch. They may be decoded only as they are taken, so that a long video never lies in memory as pixels; taking
+    one raises MediaError if it cannot be decoded. times_T2: float64 [vector, (start, end)], seconds from the start of
+    the sample, one row for each vector that the units will give together; NaN where a vector stands for the whole
+    of a sample without a clock (a text, an image).
     """
 
-    units: list[np.ndarray]
+    units: Iterable[np.ndarray]
     times_T2: np.ndarray
 
 
@@ -51,10 +53,14 @@ class Encoded:
 
 class Encoder(Protocol):
     """Media to vectors. Batches are formed outside, always of batch_size units of one shape (the last one padded), so
-    that the bytes of a row depend on the sample alone."""
+    that the bytes of a row depend on the sample alone. It can be pickled; the model stays behind."""
 
     inputs: frozenset[str]
     batch_size: int
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors that encode gives; known once load() has returned."""
 
     def definition(self) -> dict[str, Any]:
         """All that its output depends on besides the media, as JSON: name, settings, batch_size, "weights_digest"
@@ -64,7 +70,7 @@ class Encoder(Protocol):
         """Bring the model into memory, once per process; "cpu" or "cuda"."""
 
     def prepare(self, media: Media) -> Prepared:
-        """Decode and shape one sample; called from several threads. Raises MediaError if it cannot."""
+        """Decode and shape one sample; called from several threads, after load(). Raises MediaError if it cannot."""
 
     def encode(self, units_B: np.ndarray) -> list[np.ndarray]:
         """float32 [vector, dim] for each of the batch_size units."""

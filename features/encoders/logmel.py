@@ -1,0 +1,65 @@
+"""Audio to log-mel bands and MFCC: no weights, one vector for every 10 ms."""
+
+from functools import partial
+
+import torch
+import torchaudio.functional
+from torch import Tensor
+
+from features.encoders.base import Encoder, Media, Prepared
+from features.encoders.network import Network, NetworkEncoder
+from features.encoders.options import read_options
+from features.encoders.waves import pad_to, wave_at, window_intervals
+from features.view import View
+
+NUM_MELS = 64
+NUM_MFCC = 20
+WINDOW_S = 0.025
+HOP_S = 0.010
+POWER_FLOOR = 1e-10  # below the step of 16-bit audio: keeps the logarithm of silence finite
+
+
+def make_logmel(model: str, view: View) -> Encoder:
+    """Encoder of audio clips at rate_hz; a clip of another rate is resampled, so that all bands mean the same."""
+    rate_hz = read_options(view, rate_hz=16_000)["rate_hz"]
+    return NetworkEncoder(
+        name=view.encoder,
+        inputs=frozenset({"audio"}),
+        batch_size=1,  # clips have any length
+        settings={"rate_hz": rate_hz},
+        weights_digest=_no_weights,
+        modules=("logmel", "waves"),
+        libraries=("torchaudio",),
+        bring=partial(_bring, rate_hz),
+    )
+
+
+def _no_weights() -> None:
+    return None
+
+
+def _bring(rate_hz: int, device: str) -> Network:
+    window, hop = round(WINDOW_S * rate_hz), round(HOP_S * rate_hz)
+    num_fft = 1 << (window - 1).bit_length()
+    filters_FM = torchaudio.functional.melscale_fbanks(
+        num_fft // 2 + 1, 0.0, rate_hz / 2, NUM_MELS, rate_hz, norm="slaney", mel_scale="slaney"
+    ).to(device)
+    cosines_MC = torchaudio.functional.create_dct(NUM_MFCC, NUM_MELS, norm="ortho").to(device)
+    hann_W = torch.hann_window(window, device=device)
+
+    def prepare(media: Media) -> Prepared:
+        """The clip as one unit; one that is shorter than a window is filled up with zeros to one window."""
+        clip_T, duration_s = wave_at(media, rate_hz)
+        wave_T = pad_to(clip_T, window)
+        num_windows = 1 + (len(wave_T) - window) // hop
+        times_T2 = window_intervals(num_windows, window=window, hop=hop, rate_hz=rate_hz, duration_s=duration_s)
+        return Prepared([wave_T], times_T2)
+
+    def forward(waves_BT: Tensor) -> Tensor:
+        """float32 [clip, window, 64 log-mel bands (natural logarithm of power) and 20 MFCC]."""
+        windows_BTW = waves_BT.unfold(-1, window, hop) * hann_W
+        power_BTF = torch.fft.rfft(windows_BTW, n=num_fft).abs().square()
+        logmel_BTM = (power_BTF @ filters_FM).clamp(min=POWER_FLOOR).log()
+        return torch.cat([logmel_BTM, logmel_BTM @ cosines_MC], dim=-1)
+
+    return Network(prepare, forward, NUM_MELS + NUM_MFCC)

@@ -1,0 +1,95 @@
+"""An encoder around a torch network: the part that all of them share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from features.encoders.base import Media, Prepared
+from features.rev import digest_code, library_versions
+
+_SHARED_MODULES = ("network", "batching", "pooling")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model in memory.
+
+    prepare: Encoder.prepare; forward: a batch of units [unit, ...] on the model's device to float32 [unit, dim] or
+    [unit, vector, dim]; dim: length of a vector.
+    """
+
+    prepare: Callable[[Media], Prepared]
+    forward: Callable[[Tensor], Tensor]
+    dim: int
+
+
+@dataclass(kw_only=True)
+class NetworkEncoder:
+    """Encoder whose network is brought into memory by bring(device); see features.encoders.base.Encoder.
+
+    settings: what of its output neither weights nor code decide; modules: those of this package that compute it.
+    """
+
+    name: str
+    inputs: frozenset[str]
+    batch_size: int
+    settings: dict[str, Any]
+    weights_digest: Callable[[], str | None]
+    modules: tuple[str, ...]
+    libraries: tuple[str, ...]
+    bring: Callable[[str], Network]
+    _network: Network | None = field(default=None, init=False)
+    _device: str = field(default="cpu", init=False)
+
+    @property
+    def dim(self) -> int:
+        return self._loaded().dim
+
+    def definition(self) -> dict[str, Any]:
+        modules = (f"features.encoders.{module}" for module in (*_SHARED_MODULES, *self.modules))
+        return {
+            "name": self.name,
+            "settings": self.settings,
+            "batch_size": self.batch_size,
+            "weights_digest": self.weights_digest(),
+            "code": digest_code(*modules),
+            "libraries": library_versions({"numpy", "torch", *self.libraries}),
+        }
+
+    def load(self, device: str) -> None:
+        self._device = device
+        self._network = self.bring(device)
+
+    def prepare(self, media: Media) -> Prepared:
+        return self._loaded().prepare(media)
+
+    def encode(self, units_B: np.ndarray) -> list[np.ndarray]:
+        forward = self._loaded().forward
+        with torch.inference_mode():
+            vectors = forward(torch.from_numpy(units_B).to(self._device)).float().cpu()
+        vectors_BTD = vectors.numpy().reshape(len(units_B), -1, vectors.shape[-1])
+        return list(vectors_BTD)
+
+    def _loaded(self) -> Network:
+        if self._network is None:
+            raise RuntimeError(f"encoder {self.name!r} is not loaded: call load() first")
+        return self._network
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_network": None}
+
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def settle(model: Model, device: str) -> Model:
+    """The model on its device, ready for inference in plain float32."""
+    if device == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.benchmark = False  # it picks kernels by their speed of the moment
+    return model.to(device=device, dtype=torch.float32).eval()

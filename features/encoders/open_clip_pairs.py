@@ -1,0 +1,124 @@
+"""Images and texts to vectors of one space, by any open_clip model the user has."""
+
+import difflib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
+from PIL import Image
+from torch import Tensor
+
+from features.encoders.base import Encoder, Media, Prepared
+from features.encoders.images import prepare_images
+from features.encoders.network import Network, NetworkEncoder, settle
+from features.encoders.options import read_options
+from features.encoders.weights import digest_weights, find_weights_file
+from features.errors import EncoderError
+from features.reasons import MediaError, Reason
+from features.view import View
+
+
+def make_images(model: str, view: View) -> Encoder:
+    """Encoder of images and frames: the vectors of the image side, as the model gives them."""
+    return _make(model, view, frozenset({"image", "video"}), _image_network)
+
+
+def make_texts(model: str, view: View) -> Encoder:
+    """Encoder of texts: the vectors of the text side, as the model gives them."""
+    return _make(model, view, frozenset({"text"}), _text_network)
+
+
+def _make(
+    model: str, view: View, inputs: frozenset[str], network: Callable[[str, str | None, str], Network]
+) -> Encoder:
+    name, pretrained = _parse(model, view.encoder)
+    return NetworkEncoder(
+        name=view.encoder,
+        inputs=inputs,
+        batch_size=read_options(view, batch_size=8)["batch_size"],
+        settings={},
+        weights_digest=partial(_digest, name, pretrained, view.encoder),
+        modules=("open_clip_pairs", "images"),
+        libraries=("open_clip_torch", "torchvision", "pillow"),
+        bring=partial(_bring, network, name, pretrained, view.encoder),
+    )
+
+
+def _parse(model: str, encoder: str) -> tuple[str, str | None]:
+    """open_clip's own two names: "local-dir:<folder>" and None, or a model and its pretrained tag or weights file."""
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return f"local-dir:{folder.resolve()}", None
+    name, _, pretrained = model.partition("/")
+    if name not in open_clip.list_models():
+        near = difflib.get_close_matches(name, open_clip.list_models(), n=1, cutoff=0.0)[0]
+        raise EncoderError(f"encoder {encoder!r} is no open_clip model and no folder: did you mean 'open_clip:{near}'?")
+    if get_pretrained_cfg(name, pretrained):
+        return name, pretrained
+    if not Path(pretrained).is_file():
+        tags = ", ".join(list_pretrained_tags_by_model(name)) or "none"
+        raise EncoderError(
+            f"encoder {encoder!r}: {pretrained!r} is neither a weights file nor a pretrained tag of {name}, "
+            f"which has: {tags}; write open_clip:{name}/<one of them>"
+        )
+    return name, str(find_weights_file(pretrained, encoder))
+
+
+def _digest(name: str, pretrained: str | None, encoder: str) -> str:
+    if pretrained is None:
+        return digest_weights(Path(name.removeprefix("local-dir:")), encoder)
+    config = get_pretrained_cfg(name, pretrained)
+    if not config:
+        return digest_weights(Path(pretrained), encoder)
+    try:
+        return digest_weights(Path(download_pretrained(config)), encoder)
+    except (OSError, RuntimeError) as error:  # the hub's errors are OSErrors, open_clip's own RuntimeErrors
+        raise EncoderError(
+            f"encoder {encoder!r}: its weights are not in the cache and cannot be downloaded "
+            f"({type(error).__name__}): check the network, or write open_clip:{name}/<weights file>"
+        ) from error
+
+
+def _bring(
+    network: Callable[[str, str | None, str], Network], name: str, pretrained: str | None, encoder: str, device: str
+) -> Network:
+    try:
+        return network(name, pretrained, device)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise EncoderError(f"encoder {encoder!r} does not load: {' '.join(str(error).split())[:300]}") from error
+
+
+def _image_network(name: str, pretrained: str | None, device: str) -> Network:
+    model, transform = open_clip.create_model_from_pretrained(name, pretrained=pretrained)
+    settle(model, device)
+
+    def shape(image: Image.Image) -> np.ndarray:
+        pixels_CHW: np.ndarray = transform(image).numpy()
+        return pixels_CHW
+
+    probe = shape(Image.new("RGB", (8, 8)))
+    return Network(partial(prepare_images, shape), model.encode_image, _dim(model.encode_image, probe, device))
+
+
+def _text_network(name: str, pretrained: str | None, device: str) -> Network:
+    model, _ = open_clip.create_model_from_pretrained(name, pretrained=pretrained)
+    settle(model, device)
+    tokenizer = open_clip.get_tokenizer(name)
+
+    def prepare(media: Media) -> Prepared:
+        if not isinstance(media, str):
+            raise TypeError(f"a text encoder takes str, not {type(media).__name__}")
+        if not media.strip():
+            raise MediaError(Reason.EMPTY, "a text without a character")
+        return Prepared([tokenizer([media])[0].numpy()], np.full((1, 2), np.nan))
+
+    return Network(prepare, model.encode_text, _dim(model.encode_text, tokenizer(["probe"])[0].numpy(), device))
+
+
+def _dim(forward: Callable[[Tensor], Tensor], unit: np.ndarray, device: str) -> int:
+    with torch.inference_mode():
+        return int(forward(torch.from_numpy(unit)[None].to(device)).shape[-1])

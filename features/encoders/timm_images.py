@@ -1,0 +1,127 @@
+"""Images to one vector each, by any timm model the user has."""
+
+import difflib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from PIL import Image
+from timm.data import create_transform, resolve_model_data_config
+from torch import Tensor, nn
+
+from features.encoders.base import Encoder
+from features.encoders.images import prepare_images
+from features.encoders.network import Network, NetworkEncoder, settle
+from features.encoders.options import read_options
+from features.encoders.weights import digest_weights, find_folder, find_weights_file, read_state
+from features.errors import EncoderError
+from features.view import View
+
+_OWN_SIZE = 0  # of the option size_px: the size that the model was trained with
+
+
+def make_timm(model: str, view: View) -> Encoder:
+    """Encoder by a timm name with the option weights, a timm or hub name, or a folder saved for timm."""
+    options = read_options(view, size_px=_OWN_SIZE, batch_size=8, weights="")
+    is_folder = "/" in model
+    if not is_folder and not timm.is_model(model.partition(".")[0]):
+        near = difflib.get_close_matches(model, timm.list_models(), n=1, cutoff=0.0)[0]
+        raise EncoderError(f"encoder {view.encoder!r} is no timm model: did you mean 'timm:{near}'?")
+    if options["weights"]:
+        find = partial(find_weights_file, options["weights"], view.encoder)
+    elif is_folder:
+        find = partial(find_folder, model, view.encoder)
+    else:
+        find = partial(find_folder, _hub_name(model, view.encoder), view.encoder)
+    return image_encoder(
+        view,
+        batch_size=options["batch_size"],
+        size_px=options["size_px"],
+        bring=partial(_bring, find, model, options["size_px"]),
+        weights_digest=partial(_digest, find, view.encoder),
+    )
+
+
+def _hub_name(model: str, encoder: str) -> str:
+    config = timm.get_pretrained_cfg(model)
+    if config is None or not config.hf_hub_id:
+        raise EncoderError(f"encoder {encoder!r}: timm knows no weights for it; name a file with the option weights")
+    known = str(config.hf_hub_id)
+    return f"{known}{config.architecture}.{config.tag}" if known.endswith("/") else known
+
+
+def _digest(find: Callable[[], Path], encoder: str) -> str:
+    return digest_weights(find(), encoder)
+
+
+def image_encoder(
+    view: View,
+    *,
+    batch_size: int,
+    size_px: int,
+    bring: Callable[[str], Network],
+    weights_digest: Callable[[], str],
+    modules: tuple[str, ...] = (),
+) -> Encoder:
+    """The encoder of an image or video view by a timm model; modules: those that compute it beside this one."""
+    return NetworkEncoder(
+        name=view.encoder,
+        inputs=frozenset({"image", "video"}),
+        batch_size=batch_size,
+        settings={"size_px": size_px},
+        weights_digest=weights_digest,
+        modules=("timm_images", "images", *modules),
+        libraries=("timm", "torchvision", "pillow"),
+        bring=bring,
+    )
+
+
+def _bring(find: Callable[[], Path], name: str, size_px: int, device: str) -> Network:
+    path = find()
+    model = timm.create_model(name if path.is_file() else f"local-dir:{path}", pretrained=False, num_classes=0)
+    _load_body(model, path if path.is_file() else _weights_in(path))
+    if size_px != _OWN_SIZE and model.pretrained_cfg.get("fixed_input_size"):
+        model.set_input_size(img_size=size_px)
+    return image_network(model, size_px, device)
+
+
+def _weights_in(folder: Path) -> Path:
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).is_file():
+            return folder / name
+    raise EncoderError(f"{folder} holds neither model.safetensors nor pytorch_model.bin: save a timm model there")
+
+
+def _load_body(model: nn.Module, path: Path) -> None:
+    """Load all weights but the classifier's. Raises EncoderError if any is missing or does not fit."""
+    # Without classes timm puts an identity where the classifier was.
+    heads = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, nn.Identity))
+    state = {name: tensor for name, tensor in read_state(path).items() if not name.startswith(heads)}
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise EncoderError(f"{path} does not fit: {reason}; give weights saved from this very timm model") from error
+
+
+def image_network(model: nn.Module, size_px: int, device: str) -> Network:
+    """The model behind timm's own evaluation transform at the size; size_px 0 is the model's own size."""
+    config = resolve_model_data_config(model, args={} if size_px == _OWN_SIZE else {"img_size": size_px})
+    transform = create_transform(**config)
+    # Channels last is the layout that the CPU's convolutions are fastest in.
+    settle(model, device).to(memory_format=torch.channels_last)
+
+    def shape(image: Image.Image) -> np.ndarray:
+        pixels_CHW: np.ndarray = transform(image).numpy()
+        return pixels_CHW
+
+    def forward(pixels_BCHW: Tensor) -> Tensor:
+        vectors_BD: Tensor = model(pixels_BCHW.contiguous(memory_format=torch.channels_last))
+        return vectors_BD
+
+    with torch.inference_mode():
+        dim = forward(torch.zeros(1, *config["input_size"], device=device)).shape[-1]
+    return Network(partial(prepare_images, shape), forward, dim)

@@ -1,0 +1,101 @@
+"""Weights: where a model's files are, and what their bytes are."""
+
+import pickle
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from features.errors import EncoderError
+from features.rev import digest_file, digest_json
+
+_WEIGHTS_PATTERNS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
+_OTHER_PATTERNS = ("*.json", "*.txt", "*.model")
+# A hub is asked for safetensors alone: many repositories keep the same weights in other formats beside them.
+_HUB_PATTERNS = ["*.safetensors", *_OTHER_PATTERNS]
+
+
+def find_folder(name: str, encoder: str) -> Path:
+    """A model's folder: the local folder of that name, or the hub's, downloaded unless it is in the hub's cache.
+
+    Raises EncoderError if there is neither.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    if folder.is_absolute() or name.startswith((".", "~")):
+        raise EncoderError(f"encoder {encoder!r}: there is no folder {folder}")
+    try:
+        return _cached_snapshot(name) or Path(snapshot_download(name, allow_patterns=_HUB_PATTERNS))
+    except HFValidationError as error:
+        raise EncoderError(f"encoder {encoder!r}: {name!r} is neither a local folder nor a hub's name") from error
+    except (HfHubHTTPError, OSError) as error:
+        raise EncoderError(
+            f"encoder {encoder!r}: {name!r} is no local folder, is not in the hub's cache and cannot be downloaded "
+            f"({type(error).__name__}): check the name and the network, or give the path of a folder"
+        ) from error
+
+
+def _cached_snapshot(name: str) -> Path | None:
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=_HUB_PATTERNS, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    return folder if any(folder.rglob("*.safetensors")) else None
+
+
+def digest_weights(path: Path, encoder: str) -> str:
+    """sha256 of a weights file, or a digest over the weights, settings and vocabulary in a model's folder."""
+    if path.is_file():
+        return _digest_file(path)
+    if not any(file for pattern in _WEIGHTS_PATTERNS for file in path.rglob(pattern)):
+        raise EncoderError(f"encoder {encoder!r}: {path} holds no weights ({', '.join(_WEIGHTS_PATTERNS)})")
+    files = sorted({file for pattern in _WEIGHTS_PATTERNS + _OTHER_PATTERNS for file in path.rglob(pattern)})
+    return digest_json({file.relative_to(path).as_posix(): _digest_file(file) for file in files})
+
+
+def _digest_file(path: Path) -> str:
+    stat = path.stat()
+    return _digest_unchanged(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _digest_unchanged(path: Path, num_bytes: int, mtime_ns: int) -> str:
+    return digest_file(path)
+
+
+def check_pinned(path: Path, sha256: str, install: str) -> None:
+    """Raise EncoderError unless the file is there and has exactly the bytes that its package was pinned with."""
+    if not path.is_file():
+        raise EncoderError(f"{path} is missing: {install} --force-reinstall")
+    found = _digest_file(path)
+    if found != sha256:
+        raise EncoderError(f"{path} has sha256 {found}, not the pinned {sha256}: {install} --force-reinstall")
+
+
+def find_weights_file(name: str, encoder: str) -> Path:
+    """The weights file of that name. Raises EncoderError if there is none."""
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise EncoderError(f"encoder {encoder!r}: there is no weights file {path}")
+    return path.resolve()
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a weights file, by name. A pickle is never run: only tensors are read from it."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
+        raise EncoderError(
+            f"{path} holds no plain tensors ({type(error).__name__}): save it with safetensors.torch.save_file"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise EncoderError(f"{path} is no mapping of names to tensors: save model.state_dict() alone")
+    return state

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from features.encoders.pooling import pool, pooled_dim
+from features.view import POOLINGS
+
+TIMES_T2 = np.array([[0.0, 1.0], [1.0, 5.0], [5.0, 6.0]])
+VECTORS_TD = np.array([[1.0, -2.0], [3.0, 0.0], [8.0, -1.0]], np.float32)
+
+
+def test_pool_mean_counts_each_vector_once_whatever_its_interval():
+    pooled, times = pool(VECTORS_TD, TIMES_T2, "mean")
+    assert pooled.tolist() == [4.0, -1.0]
+    assert times is None
+
+
+def test_pool_max_is_taken_per_dimension():
+    assert pool(VECTORS_TD, TIMES_T2, "max")[0].tolist() == [8.0, 0.0]
+
+
+def test_pool_mean_std_appends_population_deviation():
+    pooled, _ = pool(np.array([[1.0, 5.0], [3.0, 5.0]], np.float32), TIMES_T2[:2], "mean_std")
+    assert pooled.tolist() == [2.0, 5.0, 1.0, 0.0]
+
+
+def test_pool_sequence_keeps_vectors_and_times():
+    vectors, times = pool(VECTORS_TD, TIMES_T2, "sequence")
+    assert np.array_equal(vectors, VECTORS_TD)
+    assert times is TIMES_T2
+
+
+def test_pool_mean_keeps_small_numbers_beside_large_ones():
+    large = np.array([[1e8], [1.0], [-1e8]], np.float32)
+    assert pool(large, TIMES_T2, "mean")[0][0] == np.float32(1 / 3)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_pool_has_the_announced_length_and_type(pooling):
+    pooled, _ = pool(VECTORS_TD, TIMES_T2, pooling)
+    assert pooled.shape[-1] == pooled_dim(2, pooling)
+    assert pooled.dtype == np.float32
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@given(vectors=arrays(np.float32, (7, 3), elements=st.floats(-1e3, 1e3, width=32)))
+def test_pool_bytes_do_not_depend_on_memory_layout(pooling, vectors):
+    times = np.zeros((7, 2))
+    assert pool(vectors, times, pooling)[0].tobytes() == pool(np.asfortranarray(vectors), times, pooling)[0].tobytes()
+
+
+def test_pool_refuses_a_sample_without_vectors():
+    with pytest.raises(ValueError, match="no vector"):
+        pool(np.empty((0, 4), np.float32), np.empty((0, 2)), "mean")
