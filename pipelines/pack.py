@@ -4,7 +4,6 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -45,12 +44,17 @@ def pack(params: PackParams, before: Sequence[Path], store: Path, folder: Path, 
         of_split = [row for row in rows if row["split"] == split]
         for number, start in enumerate(range(0, len(of_split), params.shard_samples)):
             chunk = of_split[start : start + params.shard_samples]
-            fingerprint = digest_json([settings, chunk])
+            fingerprint = digest_json([settings, [_without_place(row) for row in chunk]])
             file = f"{split}-{number:06d}.tar"
             media = [(row["path"], row["row"]) for row in chunk]
             tasks.append(ShardTask(file[:-4], str(folder.resolve()), file, fingerprint, len(chunk), media))
     records = run_job(PackShard(str(store.resolve())), tasks, known=known_records(folder), params=beam, label="pack")
     _publish(folder, records, settings, rows)
+
+
+def _without_place(row: dict[str, Any]) -> dict[str, Any]:
+    """A sample as its digests identify it, wherever its media lie."""
+    return {name: value for name, value in row.items() if name not in ("path", "row")}
 
 
 def _publish(
@@ -84,7 +88,7 @@ class PackShard:
     store: str
 
     def __call__(self, task: ShardTask, progress: ShardProgress) -> ShardRecord:
-        store = _open(self.store)
+        store = features.open(self.store)
         keys = []
         with (
             replacing(task.path) as temporary,
@@ -99,11 +103,6 @@ class PackShard:
         progress.report()
         shard = Shard(task.name, task.file, len(keys), keys[0], keys[-1], digest_file(task.path))
         return ShardRecord(shard, task.fingerprint, len(keys), ())
-
-
-@cache
-def _open(folder: str) -> Store:
-    return features.open(folder)
 
 
 def _vectors(store: Store, key: str) -> dict[str, np.ndarray]:

@@ -1,0 +1,176 @@
+"""Cutting recordings into segments."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.reasons import Reason
+from features.sample import MediaRow, media_row
+from pipelines.align import Align, clip_span, cut_segment, label_of, media_extent, text_of
+from pipelines.job import Reject
+from pipelines.media.spans import span
+from pipelines.params import AlignParams
+
+RATE_HZ = 16000
+ALIGN = Align(AlignParams(min_s=0.1, max_reject_ratio=0.2))
+
+
+def recording(**changes: Any) -> MediaRow:
+    """Ten seconds of audio, a frame each quarter of a second until second nine."""
+    wave_T = np.arange(10 * RATE_HZ) % 30000
+    given_fields = {
+        "key": "rec",
+        "recording": "rec",
+        "group": "rec",
+        "split": "train",
+        "variant": 0,
+        "audio": wave_T.astype("<i2").tobytes(),
+        "audio_rate_hz": RATE_HZ,
+        "audio_start_s": 0.0,
+        "frames": [f"frame{index}".encode() for index in range(36)],
+        "frame_times_s": [index / 4 for index in range(36)],
+        "frames_end_s": 9.0,
+        "source": "rec.mp4",
+        "source_digest": "0",
+    }
+    return media_row(**{**given_fields, **changes})
+
+
+def test_align_cuts_by_cues_with_all_modalities_on_one_clock() -> None:
+    cues = [span(1.0, 2.5, text="one"), span(3.001, 4.0, text="two")]
+    rows, rejects = ALIGN(recording(cues=cues, labels=[span(0, 2.9, label="a"), span(2.9, 5, label="b")]))
+    assert rejects == []
+    first, second = rows
+    assert [row["key"] for row in rows] == ["rec/0000", "rec/0001"]
+    assert [(row["text"], row["label"]) for row in rows] == [("one", "a"), ("two", "b")]
+    assert np.frombuffer(first["audio"], "<i2")[0] == RATE_HZ % 30000
+    assert len(first["audio"]) == 2 * 1.5 * RATE_HZ
+    assert first["frame_times_s"] == [1.0, 1.25, 1.5, 1.75, 2.0, 2.25]
+    assert (first["start_s"], first["frames_end_s"], first["image"]) == (1.0, 2.5, b"frame7")
+    assert second["audio_start_s"] == second["start_s"] == 3.001
+
+
+def test_align_prefers_the_manifests_intervals_and_gives_them_the_cues_text() -> None:
+    intervals = [span(0.0, 2.0, key="mine/a"), span(2.0, 4.0, key="mine/b", text="given", label="x")]
+    cues = [span(0.1, 0.9, text="one"), span(1.1, 1.8, text="two"), span(2.1, 3.0, text="three")]
+    rows, _ = ALIGN(recording(intervals=intervals, cues=cues))
+    assert [(row["key"], row["text"], row["label"]) for row in rows] == [
+        ("mine/a", "one two", None),
+        ("mine/b", "given", "x"),
+    ]
+
+
+def test_align_falls_back_to_labelled_intervals_and_leaves_the_text_absent() -> None:
+    rows, _ = ALIGN(recording(labels=[span(0.5, 1.5, label="7")]))
+    assert [(row["key"], row["text"], row["label"]) for row in rows] == [("rec/0000", None, "7")]
+
+
+def test_align_passes_a_sample_without_a_timeline_through() -> None:
+    still = recording(audio=None, audio_rate_hz=None, audio_start_s=None, frames=None, frame_times_s=None, image=b"i")
+    rows, rejects = ALIGN({**still, "text": "a caption"})
+    assert rejects == []
+    assert (rows[0]["key"], rows[0]["text"], rows[0]["image"], rows[0]["start_s"]) == ("rec", "a caption", b"i", None)
+    assert rows[0]["digests"]["audio"] is None
+    assert rows[0]["digests"]["image"] is not None
+
+
+def test_align_keeps_a_recording_without_cues_whole() -> None:
+    rows, _ = ALIGN(recording())
+    assert (rows[0]["key"], rows[0]["start_s"], rows[0]["end_s"]) == ("rec", 0.0, 10.0)
+    assert rows[0]["image"] == b"frame20"
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "reason"),
+    [
+        (3.0, 2.0, Reason.BAD_INTERVAL),
+        (3.0, 3.0, Reason.BAD_INTERVAL),
+        (10.5, 11.0, Reason.OUTSIDE_MEDIA),
+        (9.95, 12.0, Reason.TOO_SHORT),
+        (3.0, 3.05, Reason.TOO_SHORT),
+    ],
+)
+def test_align_rejects_a_cue_that_cannot_be_cut_with_its_reason(start_s: float, end_s: float, reason: Reason) -> None:
+    cues = [span(1.0, 2.0, text="fine"), span(start_s, end_s, text="bad")]
+    rows, rejects = ALIGN(recording(cues=cues))
+    assert [row["text"] for row in rows] == ["fine"]
+    assert [(reject.key, reject.reason, reject.dropped) for reject in rejects] == [("rec/0001", reason, "sample")]
+
+
+def test_align_rejects_the_recording_when_none_of_its_cues_can_be_cut() -> None:
+    rows, rejects = ALIGN(recording(cues=[span(20.0, 21.0, text="late")]))
+    assert rows == []
+    assert [reject.key for reject in rejects] == ["rec/0000", "rec"]
+
+
+def test_align_shortens_a_cue_that_ends_after_the_recording_and_says_so() -> None:
+    rows, rejects = ALIGN(recording(cues=[span(8.0, 12.0, text="long")]))
+    assert (rows[0]["start_s"], rows[0]["end_s"], rows[0]["frames_end_s"]) == (8.0, 10.0, 9.0)
+    assert [(reject.reason, reject.dropped) for reject in rejects] == [(Reason.CLIPPED, "part")]
+    assert "8.0 to 12.0 s shortened to 8.0 to 10.0 s" in rejects[0].text
+
+
+def test_align_leaves_a_modality_absent_where_it_covers_nothing() -> None:
+    rows, _ = ALIGN(recording(cues=[span(9.2, 9.9, text="dark")]))
+    assert rows[0]["frames"] is None
+    assert rows[0]["image"] is None
+    assert rows[0]["audio"] is not None
+
+
+def test_extent_is_what_any_modality_covers() -> None:
+    assert media_extent(recording(audio_start_s=0.5)) == (0.0, 10.5)
+    assert media_extent(recording(audio=None, frames=None)) is None
+
+
+@given(
+    start_s=st.floats(-5, 15, allow_nan=False),
+    length_s=st.floats(-1, 8, allow_nan=False),
+    min_s=st.floats(0.01, 1),
+)
+def test_clipped_spans_lie_within_the_recording_and_are_long_enough(
+    start_s: float, length_s: float, min_s: float
+) -> None:
+    bounds = clip_span("k", span(start_s, start_s + length_s), (0.0, 10.0), min_s)
+    if isinstance(bounds, Reject):
+        assert bounds.dropped == "sample"
+        return
+    kept_start_s, kept_end_s, clipped = bounds
+    assert 0.0 <= kept_start_s < kept_end_s <= 10.0
+    assert kept_end_s - kept_start_s >= min_s
+    assert bool(clipped) == ((kept_start_s, kept_end_s) != (round(start_s, 3), round(start_s + length_s, 3)))
+
+
+@given(st.lists(st.integers(1, 9999), min_size=1, max_size=8, unique=True))
+def test_segments_that_meet_share_no_audio_and_leave_none_out(cuts_ms: list[int]) -> None:
+    row = recording()
+    edges_s = [0.0, *(cut / 1000 for cut in sorted(cuts_ms)), 10.0]
+    pieces = [
+        cut_segment(row, str(index), span(0, 1), start_s, end_s)["audio"]
+        for index, (start_s, end_s) in enumerate(zip(edges_s, edges_s[1:], strict=False))
+    ]
+    assert b"".join(piece for piece in pieces if piece) == row["audio"]
+
+
+def test_label_is_that_of_the_longest_overlap() -> None:
+    labels = [span(0, 1, label="a"), span(1, 3, label="b"), span(3, 4, label="c")]
+    assert label_of(labels, 0.5, 2.0) == "b"
+    assert label_of(labels, 4.0, 5.0) is None
+    assert label_of(None, 0.0, 1.0) is None
+    assert label_of(labels, 0.5, 1.5) == "a"
+
+
+def test_text_is_that_of_cues_whose_middle_lies_inside() -> None:
+    cues = [span(0, 1, text="a"), span(1, 2, text=None), span(2, 3, text="c")]
+    assert text_of(cues, 0.5, 3.0) == "a c"
+    assert text_of(cues, 0.6, 1.9) is None
+
+
+def test_digests_do_not_see_where_on_the_timeline_a_segment_lies() -> None:
+    early, late = recording(), recording(frame_times_s=[5 + index / 4 for index in range(36)], frames_end_s=14.0)
+    late["audio_start_s"] = 5.0
+    cut_early = cut_segment(early, "a", span(0, 1), 1.0, 2.0)
+    cut_late = cut_segment(late, "a", span(0, 1), 6.0, 7.0)
+    assert cut_early["digests"] == cut_late["digests"]

@@ -1,0 +1,134 @@
+"""Cleaning recordings: what is kept, what is dropped, and why."""
+
+from pathlib import Path
+from typing import Any
+
+import media_files
+import numpy as np
+import pytest
+import soundfile
+from corpus import PARAMS_FILE
+
+from features.reasons import Reason
+from pipelines.clean import Clean, find_copies
+from pipelines.media.audio import from_pcm16
+from pipelines.params import load_params
+from pipelines.raw import FILE_COLUMNS, file_ref
+
+
+@pytest.fixture
+def clean(tmp_path: Path) -> Clean:
+    return Clean(load_params(PARAMS_FILE).clean, str(tmp_path))
+
+
+def raw(**columns: Any) -> dict[str, Any]:
+    """A row of ingest's manifest; files by their name below the base folder."""
+    files = {
+        column: {**file_ref(columns[column]), "digest": columns[column]} for column in FILE_COLUMNS & columns.keys()
+    }
+    row = {"key": "rec", "group": "rec", "split": "train", "label": None, "text": None, "meta": None, "intervals": None}
+    return {**row, **dict.fromkeys(FILE_COLUMNS), "copy_of": None, **columns, **files}
+
+
+def write_video(folder: Path, **script: Any) -> bytes:
+    return media_files.write_recording(folder / "rec.mp4", media_files.Script(**script))
+
+
+def test_clean_takes_frames_audio_and_cues_of_one_file(clean: Clean, tmp_path: Path) -> None:
+    write_video(tmp_path, cues=[(0.5, 1.0, "<i>it’s  one</i>"), (1.0, 1.5, "two")])
+    rows, rejects = clean(raw(video="rec.mp4"))
+    assert rejects == []
+    row = rows[0]
+    assert row["frame_times_s"] == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75], abs=0.041)
+    assert row["frames_end_s"] == pytest.approx(2.0, abs=0.001)
+    assert [(cue["start_s"], cue["end_s"], cue["text"]) for cue in row["cues"]] == [
+        (0.5, 1.0, "it's one"),
+        (1.0, 1.5, "two"),
+    ]
+    assert row["audio_rate_hz"] == 16000
+    assert len(row["audio"]) / 2 / 16000 == pytest.approx(2.0, abs=0.1)
+    assert (row["source"], row["recording"]) == ("rec.mp4", "rec")
+
+
+def test_clean_prefers_files_of_their_own_to_the_videos_streams(clean: Clean, tmp_path: Path) -> None:
+    write_video(tmp_path, cues=[(0.5, 1.0, "embedded")])
+    soundfile.write(tmp_path / "rec.wav", media_files.tone(1.0, 8000), 8000)
+    (tmp_path / "rec.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nbeside\n")
+    rows, _ = clean(raw(video="rec.mp4", audio="rec.wav", transcript="rec.srt"))
+    assert [cue["text"] for cue in rows[0]["cues"]] == ["beside"]
+    assert len(from_pcm16(rows[0]["audio"])) == 16000
+
+
+def test_clean_drops_silent_audio_with_its_reason_and_keeps_the_rest(clean: Clean, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "rec.wav", np.zeros(8000), 8000)
+    (tmp_path / "rec.png").write_bytes(media_files.image_bytes(media_files.pixels(), "PNG"))
+    rows, rejects = clean(raw(audio="rec.wav", image="rec.png"))
+    assert rows[0]["audio"] is None
+    assert rows[0]["image"] is not None
+    assert [(reject.reason, reject.dropped) for reject in rejects] == [(Reason.SILENT, "audio")]
+
+
+def test_clean_rejects_a_sample_with_nothing_left_once_with_the_first_reason(clean: Clean, tmp_path: Path) -> None:
+    (tmp_path / "rec.mp4").write_text("not a film")
+    (tmp_path / "rec.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nspoken\n")
+    rows, rejects = clean(raw(video="rec.mp4", transcript="rec.srt"))
+    assert rows == []
+    assert [(reject.key, reject.reason, reject.dropped) for reject in rejects] == [
+        ("rec", Reason.UNDECODABLE, "sample")
+    ]
+
+
+def test_clean_rejects_a_truncated_video(clean: Clean, tmp_path: Path) -> None:
+    whole = write_video(tmp_path, options={"movflags": "faststart"})
+    (tmp_path / "rec.mp4").write_bytes(whole[: len(whole) * 2 // 3])
+    rows, rejects = clean(raw(video="rec.mp4"))
+    assert rows == []
+    assert rejects[0].reason == Reason.TRUNCATED
+
+
+def test_clean_leaves_a_missing_audio_stream_absent_without_a_reject(clean: Clean, tmp_path: Path) -> None:
+    write_video(tmp_path, audio=())
+    rows, rejects = clean(raw(video="rec.mp4"))
+    assert rejects == []
+    assert rows[0]["audio"] is None
+    assert rows[0]["frames"]
+
+
+def test_clean_rejects_an_exact_copy_and_names_the_original(clean: Clean) -> None:
+    rows, rejects = clean(raw(video="rec.mp4", copy_of="first"))
+    assert rows == []
+    assert (rejects[0].reason, rejects[0].text) == (Reason.DUPLICATE, "the same content as 'first', which is kept")
+
+
+def test_clean_drops_a_broken_transcript_and_labels_and_says_so(clean: Clean, tmp_path: Path) -> None:
+    write_video(tmp_path)
+    (tmp_path / "rec.srt").write_text("this is no transcript")
+    (tmp_path / "rec.labels.csv").write_text("from,to,what\n0,1,x\n")
+    rows, rejects = clean(raw(video="rec.mp4", transcript="rec.srt", labels="rec.labels.csv"))
+    assert (rows[0]["cues"], rows[0]["labels"]) == (None, None)
+    assert [(reject.reason, reject.dropped) for reject in rejects] == [
+        (Reason.BAD_TRANSCRIPT, "text"),
+        (Reason.BAD_LABELS, "part"),
+    ]
+
+
+def test_clean_rejects_a_file_that_is_gone_since_ingest(clean: Clean) -> None:
+    rows, rejects = clean(raw(image="gone.png"))
+    assert rows == []
+    assert rejects[0].reason == Reason.MISSING_FILE
+
+
+def test_clean_mends_text_and_rejects_what_is_too_long(clean: Clean) -> None:
+    rows, _ = clean(raw(text="  caf\u00c3\u00a9\n au lait "))
+    assert rows[0]["text"] == "caf\u00e9 au lait"
+    rows, rejects = clean(raw(text="x" * 10001))
+    assert rows == []
+    assert rejects[0].reason == Reason.TOO_LONG
+
+
+def test_copies_are_found_by_content_not_by_name() -> None:
+    one, two, other = raw(video="a.mp4"), raw(video="a.mp4"), raw(video="b.mp4")
+    one["key"], two["key"], other["key"] = "one", "two", "other"
+    assert find_copies([one, two, other]) == {"two": "one"}
+    spoken, again = {**raw(text="hello"), "key": "a"}, {**raw(text="hello"), "key": "b"}
+    assert find_copies([spoken, again]) == {"b": "a"}
