@@ -45,12 +45,14 @@ def load_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise StoreError(f"{folder} holds no {MANIFEST_FILE}, so it is no feature store: run 'dvc repro embed'")
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_bytes())
     except ValueError as error:
         raise StoreError(f"{path} is no JSON ({error}): restore it with 'dvc checkout {folder}'") from error
-    found = content.get("format_version")
+    found = content.get("format_version") if isinstance(content, dict) else None
     if found != FORMAT_VERSION:
-        raise StoreError(f"{path} has format {found}; this Plait reads format {FORMAT_VERSION}: install the matching one")
+        raise StoreError(
+            f"{path} has format {found}; this Plait reads format {FORMAT_VERSION}: install the matching one"
+        )
     return Manifest(
         shards=tuple(Shard(**shard) for shard in content["shards"]),
         views={name: StoredView(**view) for name, view in content["views"].items()},

@@ -51,7 +51,7 @@ def digest_code(*modules: str) -> str:
         spec = find_spec(name)
         if spec is None or spec.origin is None:
             raise ModuleNotFoundError(f"no module {name!r} to digest")
-        tree = ast.parse(Path(spec.origin).read_text())
+        tree = ast.parse(Path(spec.origin).read_bytes())
         trees.append(f"{name}:{ast.dump(_without_docstrings(tree))}")
     return digest_bytes(*(tree.encode() for tree in trees))
 
@@ -60,7 +60,11 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
                 node.body = node.body[1:]
     return tree
 
@@ -78,5 +82,3 @@ def feature_key(rev: str, input_digest: str | None) -> str:
     the parameters and the code of those steps; the decoders that the encoder itself uses are part of the rev.
     """
     return digest_json([rev, input_digest])
-
-

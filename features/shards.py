@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def cut_shards(keys: Sequence[str], target_rows: int) -> list[range]:
     """
     if target_rows < 1:
         raise ValueError(f"target_rows is {target_rows}; it must be at least 1")
-    if any(a >= b for a, b in zip(keys, keys[1:], strict=False)):
+    if any(a >= b for a, b in pairwise(keys)):
         raise ValueError("keys must rise strictly: sort them and remove duplicates first")
     smallest, largest = max(1, target_rows // 4), target_rows * 4
     threshold = (1 << 64) // max(1, target_rows - smallest + 1)
@@ -92,8 +93,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_json(path: Path, content: Any) -> None:
     """Replace the file by the content, whole or not at all."""
+    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+        # Names of files may hold bytes that are no UTF-8; backslashreplace writes those as the escapes that JSON knows.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 class ShardWriter:
@@ -126,6 +129,8 @@ class ShardWriter:
 def _size(value: Any) -> int:
     if isinstance(value, list):
         return sum(_size(entry) for entry in value)
+    if isinstance(value, dict):
+        return sum(_size(entry) for entry in value.values())
     return len(value) if isinstance(value, bytes | str | memoryview) else 8
 
 

@@ -1,0 +1,79 @@
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from features.errors import StoreError
+from features.manifest import MANIFEST_FILE, Manifest, load_manifest, view_schema
+from features.shards import Shard
+from features.view import StoredView
+
+SHARDS = (Shard("one", "one-f.arrow", 2, "a", "b", "d1"), Shard("two", "two-f.arrow", 3, "c", "é", "d2"))
+VIEW = StoredView(
+    name="image",
+    rev="rev",
+    input="image",
+    encoder="lite",
+    pooling="mean",
+    dtype="float16",
+    dim=8,
+    code_version="1",
+    weights_digest=None,
+    definition={"libraries": {"timm": "1.0"}},
+    files={"one": "one-r.arrow"},
+    digests={"one": "d3"},
+    num_present=2,
+)
+
+
+def test_manifest_reads_back_as_it_was_saved(tmp_path: Path) -> None:
+    manifest = Manifest(shards=SHARDS, views={"image": VIEW}, steps={"align": {"min_s": 0.1}})
+    manifest.save(tmp_path)
+
+    assert load_manifest(tmp_path) == manifest
+    assert manifest.num_rows == 5
+
+
+def test_manifest_has_equal_bytes_for_equal_content(tmp_path: Path) -> None:
+    for name, views in (("one", ["image", "audio"]), ("two", ["audio", "image"])):
+        Manifest(shards=SHARDS, views=dict.fromkeys(views, VIEW), steps={}).save(tmp_path / name)
+
+    assert (tmp_path / "one" / MANIFEST_FILE).read_bytes() == (tmp_path / "two" / MANIFEST_FILE).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", r"manifest\.json is no JSON .*dvc checkout"),
+        ("[]", r"manifest\.json has format None; this Plait reads format 1"),
+        (json.dumps({"format_version": 2}), r"has format 2; this Plait reads format 1: install the matching one"),
+    ],
+)
+def test_load_manifest_names_what_is_wrong(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / MANIFEST_FILE).write_text(content)
+
+    with pytest.raises(StoreError, match=said):
+        load_manifest(tmp_path)
+
+
+def test_load_manifest_needs_a_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"holds no manifest\.json, so it is no feature store"):
+        load_manifest(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("float16", pa.float16()), ("float32", pa.float32())])
+def test_view_schema_holds_one_vector_a_row(dtype: str, value: pa.DataType) -> None:
+    schema = view_schema(dim=3, dtype=dtype, is_sequence=False)
+
+    assert schema.names == ["key", "feature_key", "embedding"]
+    assert schema.field("embedding").type == pa.list_(value, 3)
+    assert not schema.field("key").nullable
+
+
+def test_view_schema_of_a_sequence_keeps_intervals() -> None:
+    schema = view_schema(dim=3, dtype="float16", is_sequence=True)
+
+    assert schema.names == ["key", "feature_key", "embedding", "start_s", "end_s"]
+    assert schema.field("embedding").type == pa.list_(pa.list_(pa.float16(), 3))
+    assert schema.field("end_s").type == pa.list_(pa.float64())
