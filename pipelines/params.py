@@ -2,11 +2,12 @@
 
 import difflib
 import re
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from features.errors import ConfigError
 
@@ -18,7 +19,8 @@ Positive = Annotated[float, Field(gt=0)]
 class Block(BaseModel):
     """A mapping of params.yaml with exactly the declared keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    # No infinity or NaN: settings are digested as JSON.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class BeamParams(Block):
@@ -135,7 +137,7 @@ class ViewParams(Block):
     encoder: str
     pooling: Literal["mean", "max", "mean_std", "sequence"] = "mean"
     dtype: Literal["float16", "float32"] = "float16"
-    options: dict[str, Any] = {}
+    options: dict[str, JsonValue] = {}
     code_version: str = "1"
 
 
@@ -199,7 +201,7 @@ class Params(Block):
 def load_params(path: Path) -> Params:
     """Read params.yaml. Raises ConfigError with one line that names the key, its value, the rule and the cure."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}): run from the folder that holds it") from error
     except yaml.YAMLError as error:
@@ -227,7 +229,14 @@ def _one_line(error: ValidationError) -> str:
         return f"unknown key {name!r}: did you mean {near[0]!r}? Known here: {', '.join(known)}"
     if first["type"] == "missing":
         return f"key {name!r} is missing: add it (the repository's params.yaml shows every key)"
-    return f"{name} is {first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
+    rule = first["msg"].removeprefix("Value error, ")
+    cure = ": write the exponent as 1.0e-3" if _is_yaml_text(first) else ""
+    return f"{name} is {reprlib.repr(first['input'])}: {rule}{cure}"
+
+
+def _is_yaml_text(first: Any) -> bool:
+    """Whether it is a number that YAML takes for text, as it does 1e-3."""
+    return first["type"] == "float_type" and bool(re.fullmatch(r"[-+]?[0-9.]+e[-+]?[0-9]+", str(first["input"])))
 
 
 def _known_keys(path: list[str]) -> list[str]:

@@ -1,0 +1,135 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from features.errors import ConfigError
+from pipelines.params import Params, load_params, parse_params
+
+REPOSITORY_PARAMS = Path(__file__).parents[2] / "params.yaml"
+
+
+def _content(dotted: str, value: object) -> Any:
+    """The repository's params.yaml, parsed, with one key set."""
+    content = yaml.safe_load(REPOSITORY_PARAMS.read_text())
+    *path, last = dotted.split(".")
+    block = content
+    for part in path:
+        block = block[part]
+    block[last] = value
+    return content
+
+
+def _error(content: Any) -> str:
+    with pytest.raises(ConfigError) as raised:
+        parse_params(content)
+    text = str(raised.value)
+    assert "\n" not in text
+    return text
+
+
+def test_load_params_reads_the_repositorys_file() -> None:
+    params = load_params(REPOSITORY_PARAMS)
+
+    assert params.ingest.split.val == 0.15
+    assert params.embed.views["audio"].pooling == "mean_std"
+    assert params.embed.views["text"].options == {}
+
+
+def test_params_are_frozen() -> None:
+    params = load_params(REPOSITORY_PARAMS)
+
+    with pytest.raises(ValueError, match="frozen"):
+        params.ingest.source = "elsewhere"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("unknown", "nearest"),
+    [
+        ("ingset", "ingest"),
+        ("embed.shard_sample", "shard_samples"),
+        ("ingest.split.tset", "test"),
+        ("clean.video.ratehz", "rate_hz"),
+        ("embed.views.image.poling", "pooling"),
+    ],
+)
+def test_parse_params_names_the_nearest_key_to_an_unknown_one(unknown: str, nearest: str) -> None:
+    text = _error(_content(unknown, 1))
+
+    assert f"unknown key {unknown!r}" in text
+    assert f"did you mean {nearest!r}?" in text
+
+
+def test_parse_params_names_a_misspelt_key_before_the_one_that_is_missing_for_it() -> None:
+    content = _content("ingest.sorce", "data")
+    del content["ingest"]["source"]
+
+    assert "unknown key 'ingest.sorce': did you mean 'source'?" in _error(content)
+
+
+def test_parse_params_names_a_missing_key() -> None:
+    content = _content("beam.threads", 2)
+    del content["clean"]["audio"]["rate_hz"]
+
+    assert "key 'clean.audio.rate_hz' is missing" in _error(content)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("beam.threads", "two", "beam.threads is 'two'"),
+        ("beam.threads", True, "beam.threads is True"),
+        ("demo.recordings", 0, "demo.recordings is 0"),
+        ("ingest.max_reject_ratio", 1.5, "ingest.max_reject_ratio is 1.5"),
+        ("embed.device", "gpu", "embed.device is 'gpu': Input should be 'auto', 'cpu' or 'cuda'"),
+        ("embed.views.image.input", "picture", "embed.views.image.input is 'picture'"),
+        ("clean.audio", None, "clean.audio is None"),
+        ("clean.audio.loudness_lufs", float("-inf"), "clean.audio.loudness_lufs is -inf"),
+        ("embed.views.image.options", {"scale": float("nan")}, "embed.views.image.options.scale.float is nan"),
+        ("train.learning_rate", "1e-3", "write the exponent as 1.0e-3"),
+        ("embed.views", {}, "embed.views is {}"),
+    ],
+)
+def test_parse_params_names_a_wrong_value(key: str, value: object, said: str) -> None:
+    assert said in _error(_content(key, value))
+
+
+@pytest.mark.parametrize("name", ["samples", "a/b", "..", "", "Image", "text_embedding", "concat"])
+def test_parse_params_refuses_a_view_name_that_means_something_else(name: str) -> None:
+    content = _content("embed.views", {name: {"input": "image", "encoder": "efficientnet-lite0"}})
+
+    assert "a view's name is of a-z, 0-9 and _" in _error(content)
+
+
+def test_parse_params_takes_whole_numbers_for_seconds_and_hertz() -> None:
+    assert parse_params(_content("clean.video.rate_hz", 4)).clean.video.rate_hz == 4.0
+
+
+@pytest.mark.parametrize("content", [None, [], "ingest"])
+def test_parse_params_refuses_what_is_no_mapping(content: object) -> None:
+    assert "must be a mapping" in _error(content)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [b"ingest: {source: [1\nclean: 2\n", b"a:\n\t- b\n", "ingest: caf\u00e9\n".encode("latin-1")],
+)
+def test_load_params_says_in_one_line_that_it_is_no_yaml(tmp_path: Path, written: bytes) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(written)
+
+    with pytest.raises(ConfigError, match="is no valid YAML") as raised:
+        load_params(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_load_params_says_where_it_looked(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"params\.yaml cannot be read .*run from the folder that holds it"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_params_survive_a_round_trip() -> None:
+    params = load_params(REPOSITORY_PARAMS)
+
+    assert Params.model_validate(params.model_dump()) == params
