@@ -1,22 +1,25 @@
 """One Beam job for every stage: small descriptions of shards in, small records of finished shards out."""
 
 import ctypes
+import io
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import apache_beam as beam
+import grpc  # type: ignore[import-untyped]
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.transforms.window import GlobalWindow
-from apache_beam.utils.windowed_value import WindowedValue
+from apache_beam.runners.portability.portable_runner import PortableRunner
 
-from features.errors import PlaitError, StageError
-from features.shards import Shard, write_json
+from features.errors import ConfigError, PlaitError, StageError
+from features.rev import digest_file
+from features.shards import NAME_CHARS, Shard, write_json
 from pipelines.params import BeamParams
 from pipelines.progress import ShardProgress, watch_progress
 
@@ -100,27 +103,32 @@ class _ProcessShard(beam.DoFn):
         self._pool = ThreadPoolExecutor(self._threads)
 
     def start_bundle(self) -> None:
-        self._pending: list[Future[str]] = []
+        self._pending: list[Future[bool]] = []
 
     def process(self, task: ShardTask) -> None:
         self._pending.append(self._pool.submit(make_shard, task, self._worker))
 
-    def finish_bundle(self) -> Iterator[WindowedValue]:
-        window = GlobalWindow()
-        for future in self._pending:
-            yield WindowedValue(future.result(), window.max_timestamp(), [window])
+    def finish_bundle(self) -> None:
+        """Wait for the shards. After the first that fails, or an interrupt, those not begun are left alone: on a full
+        disk they would fail as well, only later."""
+        try:
+            all(future.result() for future in self._pending)
+        finally:
+            for future in self._pending:
+                future.cancel()
 
     def teardown(self) -> None:
-        self._pool.shutdown()
+        self._pool.shutdown(cancel_futures=True)
 
 
-def make_shard(task: ShardTask, worker: ShardWorker) -> str:
+def make_shard(task: ShardTask, worker: ShardWorker) -> bool:
     """Make the shard unless it is there, and leave its record, or the reason why there is none, beside it.
 
-    Returns the shard's name. An error becomes a record too, since Beam would hand it on as a page of traceback.
+    Returns whether it is there. An error becomes a record, since Beam would hand it on as a page of traceback.
     """
-    if task.record_path.exists() and task.path.exists():
-        return task.name
+    record = _load_record(task)
+    if record is not None and "error" not in record and _is_made(task, record["shard"]["digest"]):
+        return True
     try:
         record = worker(task, ShardProgress(task.progress_path)).to_json()
     except PlaitError as error:
@@ -128,7 +136,23 @@ def make_shard(task: ShardTask, worker: ShardWorker) -> str:
     except OSError as error:
         record = {"error": f"shard {task.name}: {error.strerror or error} at {error.filename or task.folder}"}
     write_json(task.record_path, record)
-    return task.name
+    return "error" not in record
+
+
+def _load_record(task: ShardTask) -> dict[str, Any] | None:
+    try:
+        content: dict[str, Any] = json.loads(task.record_path.read_bytes())
+    except FileNotFoundError:
+        return None
+    return content
+
+
+def _is_made(task: ShardTask, digest: str) -> bool:
+    """Whether the shard of the record stands. A name that holds the fingerprint tells; under any other name a run
+    that was cut off may have left a file of other settings, so its bytes are compared."""
+    if not task.path.exists():
+        return False
+    return task.fingerprint[:NAME_CHARS] in task.file or digest_file(task.path) == digest
 
 
 def limit_threads() -> None:
@@ -155,49 +179,84 @@ def run_job(
     Raises StageError with the first failure if a shard could not be made or has no record: not every runner that
     reports success has done all of the work.
     """
-    todo = [task for task in tasks if not _is_done(task, known)]
+    todo = [task for task in tasks if not _is_published(task, known)]
     for task in todo:
         _forget_failure(task)
     if todo:
+        pipeline = _new_pipeline(params)
         paths = [task.progress_path for task in todo]
         with watch_progress(label, paths, sum(task.num_rows for task in todo)):
-            _run_pipeline(worker, todo, params, label)
-    made = {task.file: _read_record(task) for task in todo}
+            _run_pipeline(pipeline, worker, todo, params, label)
+    made = _read_records(todo)
     return [made.get(task.file) or known[task.file] for task in tasks]
 
 
-def _is_done(task: ShardTask, known: dict[str, ShardRecord]) -> bool:
+def _is_published(task: ShardTask, known: dict[str, ShardRecord]) -> bool:
     record = known.get(task.file)
-    return record is not None and record.fingerprint == task.fingerprint and task.path.exists()
+    return record is not None and record.fingerprint == task.fingerprint and _is_made(task, record.shard.digest)
 
 
 def _forget_failure(task: ShardTask) -> None:
-    if task.record_path.exists() and "error" in json.loads(task.record_path.read_text()):
+    if "error" in (_load_record(task) or {}):
         task.record_path.unlink()
 
 
-def _run_pipeline(worker: ShardWorker, tasks: Sequence[ShardTask], params: BeamParams, label: str) -> None:
-    options = PipelineOptions([f"--runner={params.runner}", "--save_main_session=false", *params.options])
+def _new_pipeline(params: BeamParams) -> beam.Pipeline:
+    """A pipeline on the chosen runner. Raises ConfigError where Beam would print its usage and exit, or, for a local
+    runner, go on without an option that nothing reads."""
+    usage = io.StringIO()
     try:
-        with beam.Pipeline(options=options) as pipeline:
+        with redirect_stderr(usage):
+            options = PipelineOptions([f"--runner={params.runner}", *params.options])
+            known, given = options.get_all_options(), options.get_all_options(retain_unknown_options=True)
+    except SystemExit as error:
+        cause = usage.getvalue().rpartition("error: ")[2].strip() or "it is no option of a job"
+        raise ConfigError(f"beam.options is {params.options}: {cause}: correct it") from error
+    try:
+        pipeline = beam.Pipeline(options=options)
+    except (ValueError, ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"beam.runner is {params.runner!r}, which cannot be loaded ({error}): give the full name of a Beam runner"
+        ) from error
+    unknown = sorted(given.keys() - known.keys())
+    if unknown and not isinstance(pipeline.runner, PortableRunner):  # a job server may have options of its own
+        raise ConfigError(
+            f"beam.options is {params.options}: Beam knows no option {unknown[0]!r}: correct or remove it"
+        )
+    return pipeline
+
+
+def _run_pipeline(
+    pipeline: beam.Pipeline, worker: ShardWorker, tasks: Sequence[ShardTask], params: BeamParams, label: str
+) -> None:
+    try:
+        with pipeline:
             _ = (
                 pipeline
                 | f"List {label} shards" >> beam.Create(list(tasks), reshuffle=False)
                 | "Spread over workers" >> beam.Reshuffle()
                 | f"Make {label} shards" >> beam.ParDo(_ProcessShard(worker, params.threads))
             )
-    except (RuntimeError, ValueError) as error:  # runners hand a worker's error on as text, traceback and all
+    except (RuntimeError, ValueError, OSError, grpc.RpcError, grpc.FutureTimeoutError) as error:
+        # Runners hand a worker's error on as text, traceback and all.
         last_line = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise StageError(f"the Beam job {label!r} failed on {params.runner}: {last_line}") from error
 
 
-def _read_record(task: ShardTask) -> ShardRecord:
-    if not task.record_path.exists():
-        raise StageError(f"the Beam runner reported success, but shard {task.name} was not made: use another runner")
-    content = json.loads(task.record_path.read_text())
-    if "error" in content:
-        raise StageError(content["error"])
-    return ShardRecord.from_json(content)
+def _read_records(tasks: Sequence[ShardTask]) -> dict[str, ShardRecord]:
+    """The records by file name. A failure is told before a shard that is merely missing, which may follow from it."""
+    found = [_load_record(task) for task in tasks]
+    for record in found:
+        if record is not None and "error" in record:
+            raise StageError(record["error"])
+    made = {}
+    for task, record in zip(tasks, found, strict=True):
+        if record is None or not task.path.exists():
+            raise StageError(
+                f"the Beam runner reported success, but shard {task.name} was not made: use another runner"
+            )
+        made[task.file] = ShardRecord.from_json(record)
+    return made
 
 
 def remove_work(folder: Path) -> None:
