@@ -1,26 +1,27 @@
 """Ingest: list the source, measure and digest every file, and write one manifest of recordings."""
 
+import base64
 import hashlib
 import json
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, ClassVar
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.errors import SourceError
+from features.errors import ConfigError, SourceError
 from features.manifest import REJECTS_FILE
-from features.reasons import Reason
+from features.reasons import MediaError, Reason
 from features.rev import digest_code, digest_json
 from features.sample import SPLITS, MediaRow
 from features.shards import cut_shards, read_shard, replacing, shard_file, shard_name
 from pipelines.job import WORK_FOLDER, Reject, ShardTask, remove_work, run_job
 from pipelines.params import BeamParams, IngestParams, SplitParams
-from pipelines.raw import FILE_COLUMNS, RAW_SCHEMA, RawSample, check_key, resolve_uri
+from pipelines.raw import FILE_COLUMNS, RAW_SCHEMA, RawSample, check_key, open_uri, resolve_uri
 from pipelines.sources.listing import list_source
 from pipelines.stage import Outcome, ShardStep, check_ratio, say_outcome, write_rejects
 
@@ -48,6 +49,9 @@ def ingest(params: IngestParams, folder: Path, beam: BeamParams) -> None:
     with replacing(folder / RAW_MANIFEST) as temporary:
         pq.write_table(table, temporary)
     remove_work(folder)
+    for path in folder.iterdir():  # what a run that was killed left half-written
+        if path.name not in (RAW_MANIFEST, REJECTS_FILE):
+            path.unlink()
     say_outcome("ingest", num_in=num_listed, num_out=table.num_rows, rejects=rejects)
 
 
@@ -88,7 +92,7 @@ def _why_unusable(sample: RawSample) -> Reject | None:
         text = f"{sample.where}: start_s is {sample.start_s} and end_s {sample.end_s}: give both or neither"
         return Reject(sample.key, "ingest", Reason.BAD_INTERVAL, "sample", text)
     if sample.start_s is not None and sample.end_s is not None and not 0 <= sample.start_s < sample.end_s:
-        text = f"{sample.where}: {sample.start_s} to {sample.end_s} s is no interval that starts at 0 or later and ends after"
+        text = f"{sample.where}: {sample.start_s} to {sample.end_s} s is no interval: start at 0 or later, end after it"
         return Reject(sample.key, "ingest", Reason.BAD_INTERVAL, "sample", text)
     return None
 
@@ -97,41 +101,69 @@ def gather_recordings(samples: Iterable[RawSample]) -> list[dict[str, Any]]:
     """One row of RAW_SCHEMA a recording, sorted by key.
 
     Samples that are intervals of the same files become one recording with intervals, so that a file is decoded once
-    however many segments it has; its key is the file's name.
+    however many segments it has. Its key is the path of its video or audio without the suffix, and a digest after it
+    where that is the key of another one too; its group is the path alone, which no other row of the source can change.
     """
     rows: list[dict[str, Any]] = []
     parts: dict[str, list[RawSample]] = defaultdict(list)
     for sample in samples:
-        if sample.start_s is None or not sample.files:
-            rows.append(_row(sample))
-        else:
+        if sample.start_s is not None and set(sample.files) & {"audio", "video"}:
             parts[digest_json(sample.files)].append(sample)
-    taken = {row["key"] for row in rows}
-    for segments in parts.values():
-        row = _row_of_segments(segments)
-        if row["key"] in taken:
-            row["key"] += "@" + digest_json(segments[0].files)[:8]
-        taken.add(row["key"])
-        rows.append(row)
-    return sorted(rows, key=lambda row: str(row["key"]))
+        else:
+            rows.append(_row(sample))
+    recordings = {digest: _row_of_segments(segments) for digest, segments in parts.items()}
+    taken = Counter(row["key"] for row in (*rows, *recordings.values()))
+    for digest, row in recordings.items():
+        if taken[row["key"]] > 1:
+            row["key"] += f"@{digest[:8]}"
+    return sorted((*rows, *recordings.values()), key=lambda row: str(row["key"]))
 
 
 def _row(sample: RawSample) -> dict[str, Any]:
     return {
         "key": sample.key,
         "where": sample.where,
-        "group": sample.group,
+        "group": _utf8(sample.group),
         "split": sample.split,
-        "label": sample.label,
-        "text": sample.text,
+        "label": _utf8(sample.label),
+        "text": _utf8(sample.text),
         "meta": _meta(sample),
         **{column: sample.files.get(column) for column in FILE_COLUMNS},
-        "intervals": None,
+        "intervals": [_span(sample)] if sample.start_s is not None else None,
     }
 
 
+def _span(segment: RawSample) -> dict[str, Any]:
+    return {
+        "start_s": segment.start_s,
+        "end_s": segment.end_s,
+        "key": segment.key,
+        "text": _utf8(segment.text),
+        "label": _utf8(segment.label),
+        "meta": _meta(segment),
+    }
+
+
+def _utf8(text: str | None) -> str | None:
+    """The text with a question mark for each half of a character, which JSON can escape and no file can hold."""
+    return None if text is None else text.encode("utf-8", "replace").decode()
+
+
 def _meta(sample: RawSample) -> str | None:
-    return json.dumps(sample.meta, sort_keys=True, ensure_ascii=False, default=str) if sample.meta else None
+    return _utf8(json.dumps(_json_value(sample.meta), sort_keys=True, ensure_ascii=False)) if sample.meta else None
+
+
+def _json_value(value: Any) -> Any:
+    """The value as JSON has it, of whatever type a table's column is: bytes as base64, NaN as null, dates as text."""
+    if isinstance(value, dict):
+        return {str(name): _json_value(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_value(entry) for entry in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value if isinstance(value, str | int | float | None) else str(value)
 
 
 def _row_of_segments(segments: list[RawSample]) -> dict[str, Any]:
@@ -143,30 +175,20 @@ def _row_of_segments(segments: list[RawSample]) -> dict[str, Any]:
                 f"{first.where} and others cut one recording, but give it {field} {values[0]!r} and {values[1]!r}: "
                 f"segments of one recording must not straddle splits, so give them one {field}"
             )
-    spans = [
-        {
-            "start_s": segment.start_s,
-            "end_s": segment.end_s,
-            "key": segment.key,
-            "text": segment.text,
-            "label": segment.label,
-            "meta": _meta(segment),
-        }
-        for segment in sorted(segments, key=lambda segment: (segment.start_s, segment.key))
-    ]
-    media = first.files.get("video") or first.files.get("audio") or next(iter(first.files.values()))
-    key = PurePosixPath(media["uri"]).stem
-    row = _row(RawSample(key=key, where=first.where, group=first.group, split=first.split, files=first.files))
+    spans = [_span(segment) for segment in sorted(segments, key=lambda segment: (segment.start_s, segment.key))]
+    key = first.recording or first.key
+    group = first.group or key
+    row = _row(RawSample(key=key, where=first.where, group=group, split=first.split, files=first.files))
     return {**row, "intervals": spans}
 
 
 def assign_splits(rows: list[dict[str, Any]], params: SplitParams) -> list[dict[str, Any]]:
     """The rows with group (the key where none is given) and split (by the group's hash where none is given).
 
-    Raises SourceError if the source puts one group into two splits.
+    Raises SourceError if the source puts one group into two splits, ConfigError if the shares leave none for train.
     """
     if params.val + params.test >= 1:
-        raise SourceError(f"ingest.split: val {params.val} and test {params.test} leave nothing for train: lower them")
+        raise ConfigError(f"ingest.split: val {params.val} and test {params.test} leave nothing for train: lower them")
     given: dict[str, tuple[str, str]] = {}
     for row in rows:
         row["group"] = row["group"] or row["key"]
@@ -202,30 +224,37 @@ class _DigestFiles:
         return list(inputs)
 
     def __call__(self, row: MediaRow) -> Outcome:
+        measured = {}
         for column in FILE_COLUMNS:
             if row[column] is None:
                 continue
             try:
-                row[column] = measure_file(row[column], self.base)
-            except FileNotFoundError:
-                text = f"{row['where']}, column {column}: {row[column]['uri']!r} does not exist: correct or remove it"
-                return [], [Reject(row["key"], "ingest", Reason.MISSING_FILE, "sample", text)]
-            except OSError as error:
-                cause = error.strerror or error
-                text = f"{row['where']}, column {column}: {row[column]['uri']!r} cannot be read ({cause})"
-                return [], [Reject(row["key"], "ingest", Reason.UNREADABLE, "sample", text)]
-        return [row], []
+                measured[column] = measure_file(row[column], self.base)
+            except MediaError as error:
+                text = f"{row['where']}, column {column}: {error}"
+                keys = [span["key"] for span in row["intervals"] or ()] or [row["key"]]
+                return [], [Reject(key, "ingest", error.reason, "sample", text) for key in keys]
+        return [{**row, **measured}], []
 
 
 def measure_file(ref: dict[str, Any], base: str) -> dict[str, Any]:
-    """The FILE value with its size in bytes and the sha256 of its bytes."""
+    """The FILE value with its size in bytes and the sha256 of its bytes. Raises MediaError if they cannot be had."""
     sha, num_bytes = hashlib.sha256(), 0
-    with fsspec.open(resolve_uri(ref["uri"], base), "rb") as file:
-        file.seek(ref["offset"] or 0)
-        left = ref["size"] if ref["offset"] is not None else None
-        while block := file.read(_BLOCK_BYTES if left is None else min(_BLOCK_BYTES, left - num_bytes)):
-            sha.update(block)
-            num_bytes += len(block)
+    left = ref["size"] if ref["offset"] is not None else None
+    try:
+        with open_uri(resolve_uri(ref["uri"], base)) as file:
+            file.seek(ref["offset"] or 0)
+            while block := file.read(_BLOCK_BYTES if left is None else min(_BLOCK_BYTES, left - num_bytes)):
+                sha.update(block)
+                num_bytes += len(block)
+    except FileNotFoundError as error:
+        raise MediaError(Reason.MISSING_FILE, f"{ref['uri']!r} does not exist: correct or remove it") from error
+    except (OSError, ValueError, ImportError) as error:
+        cause = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise MediaError(Reason.UNREADABLE, f"{ref['uri']!r} cannot be read ({cause})") from error
+    if left is not None and num_bytes < left:
+        text = f"{ref['uri']!r} ends {left - num_bytes} bytes before its member does: fetch it again"
+        raise MediaError(Reason.TRUNCATED, text)
     return {**ref, "size": num_bytes, "digest": sha.hexdigest()}
 
 

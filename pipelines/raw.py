@@ -1,8 +1,10 @@
 """The raw recording: one row of the manifest that ingest writes and clean reads."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 import fsspec
 import pyarrow as pa
@@ -34,10 +36,15 @@ RAW_SCHEMA = pa.schema(
 
 @dataclass
 class RawSample:
-    """What a source tells of one sample, before files are read. where names its place in the source for messages."""
+    """What a source tells of one sample, before files are read.
+
+    where: its place in the source, for messages. recording: what the timeline is called that start_s and end_s lie
+    on, where several samples may share one; else the sample's own key.
+    """
 
     key: str
     where: str
+    recording: str | None = None
     text: str | None = None
     label: str | None = None
     group: str | None = None
@@ -58,9 +65,16 @@ def resolve_uri(uri: str, base: str) -> str:
     return uri if "://" in uri or uri.startswith("/") else f"{base}/{uri}"
 
 
+@contextmanager
+def open_uri(uri: str) -> Iterator[BinaryIO]:
+    """The file for reading; a local path is taken as it is, whatever it holds that fsspec would read as its own."""
+    with fsspec.open(uri, "rb") if "://" in uri else open(uri, "rb") as file:
+        yield file
+
+
 def read_file(ref: dict[str, Any], base: str = ".") -> bytes:
     """The bytes that a FILE value refers to."""
-    with fsspec.open(resolve_uri(ref["uri"], base), "rb") as file:
+    with open_uri(resolve_uri(ref["uri"], base)) as file:
         if ref["offset"] is None:
             return bytes(file.read())
         file.seek(ref["offset"])
@@ -74,9 +88,12 @@ def open_file(ref: dict[str, Any], base: str) -> str | io.BytesIO:
 
 
 def content_digest(row: dict[str, Any]) -> str:
-    """Digest of what a recording consists of, whatever its files and its key are called."""
+    """Digest of what a recording consists of, whatever its files and its key are called.
+
+    Its text counts: one picture with two captions is two samples. Labels and transcripts, which describe it, do not.
+    """
     files = {column: row[column]["digest"] for column in ("image", "audio", "video") if row[column]}
-    return digest_json([files, row["text"] if not files else None, row["intervals"]])
+    return digest_json([files, row["text"], row["intervals"]])
 
 
 def sources_of(row: dict[str, Any]) -> tuple[str, str]:
@@ -87,7 +104,13 @@ def sources_of(row: dict[str, Any]) -> tuple[str, str]:
 
 def check_key(key: str, where: str) -> None:
     """Raise SourceError unless the key can name a sample."""
-    if not key or VARIANT_MARK in key or any(ord(char) < 32 for char in key):
+    if not key or VARIANT_MARK in key or any(ord(char) < 32 for char in key) or not is_text(key):
         raise SourceError(
-            f"{where}: key {key!r} must not be empty nor hold {VARIANT_MARK!r} or control characters: rename it"
+            f"{where}: key {key!r} must not be empty nor hold {VARIANT_MARK!r}, control characters or bytes that are "
+            "no UTF-8: rename it"
         )
+
+
+def is_text(value: str) -> bool:
+    """Whether the string can be written as UTF-8: a file name that is no UTF-8, read by Python, cannot."""
+    return not any("\ud800" <= char <= "\udfff" for char in value)

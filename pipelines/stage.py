@@ -54,11 +54,11 @@ class ShardStep:
                 rejects += rejected
                 num_in += 1
                 progress.add(1, len(rejected))
+            if num_in != task.num_rows:
+                raise StageError(
+                    f"shard {task.name} had {num_in} samples to read, not {task.num_rows}: run the stage before"
+                )
         progress.report()
-        if num_in != task.num_rows:
-            raise StageError(
-                f"shard {task.name} had {num_in} samples to read, not {task.num_rows}: run the stage before"
-            )
         return ShardRecord(describe_shard(task.name, task.path), task.fingerprint, num_in, tuple(rejects))
 
 
@@ -82,7 +82,7 @@ def load_stage(folder: Path) -> StageManifest:
         raise StageError(
             f"{path} does not exist, so stage {folder.name!r} has not finished: run 'dvc repro {folder.name}'"
         )
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_bytes())
     records = tuple(ShardRecord.from_json(record) for record in content["records"])
     return StageManifest(content["stage"], content["steps"], records)
 
@@ -182,7 +182,12 @@ def publish_stage(
 
 def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
     """Write the rejects table, sorted, so that equal rejects are equal bytes."""
-    rows = sorted((vars(reject) for reject in rejects), key=lambda row: (row["key"], row["stage"], row["dropped"]))
+    # A name that is no UTF-8 is written with its bytes as escapes.
+    columns = [
+        {name: str(value).encode("utf-8", "backslashreplace").decode() for name, value in vars(reject).items()}
+        for reject in rejects
+    ]
+    rows = sorted(columns, key=lambda row: tuple(row.values()))
     with replacing(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=REJECT_SCHEMA), temporary)
 

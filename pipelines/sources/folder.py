@@ -6,8 +6,8 @@ from typing import Any
 from features.errors import SourceError
 from features.reasons import Reason
 from pipelines.job import Reject
-from pipelines.raw import RawSample, file_ref, read_file
-from pipelines.sources.names import INLINE, column_of, split_suffix, take_inline
+from pipelines.raw import RawSample, file_ref, is_text, read_file
+from pipelines.sources.names import INLINE, column_of, lost_inline, split_suffix, take_inline
 
 
 def list_folder(source: str, fs: Any, root: str) -> tuple[list[RawSample], list[Reject]]:
@@ -16,6 +16,7 @@ def list_folder(source: str, fs: Any, root: str) -> tuple[list[RawSample], list[
     A file that is of no known kind, or the second of its kind for one stem, is a reject.
     """
     samples: dict[str, RawSample] = {}
+    places: dict[tuple[str, str], str] = {}
     rejects: list[Reject] = []
     for path in _files(fs, root):
         relative = str(PurePosixPath(path).relative_to(root))
@@ -26,11 +27,16 @@ def list_folder(source: str, fs: Any, root: str) -> tuple[list[RawSample], list[
         if column is None:
             text = f"{relative}: files with suffix {suffix!r} are of no use here: remove it or name it in a manifest"
             rejects.append(Reject(relative, "ingest", Reason.UNKNOWN_FILE, "part", text))
-            continue
-        sample = samples.setdefault(key, RawSample(key=key, where=f"file {relative}"))
-        reject = _take(sample, column, f"{source.rstrip('/')}/{relative}")
-        if reject:
-            rejects.append(reject)
+        elif not is_text(relative):
+            text = f"{relative}: its name is no valid UTF-8: rename it"
+            rejects.append(Reject(relative, "ingest", Reason.UNREADABLE, "sample", text))
+        elif (kept := places.setdefault((key, column), relative)) != relative:
+            text = f"{relative} is a second {column} beside {kept}, which is kept: give one of them another stem"
+            rejects.append(Reject(key, "ingest", Reason.DUPLICATE, "part", text))
+        else:
+            sample = samples.setdefault(key, RawSample(key=key, where=f"file {relative}"))
+            lost = _take(sample, column, f"{source.rstrip('/')}/{relative}")
+            rejects += [lost] if lost else []
     if not samples:
         raise SourceError(f"{source} holds no text, image, audio or video: point ingest.source at recordings")
     return list(samples.values()), rejects
@@ -43,12 +49,11 @@ def _files(fs: Any, root: str) -> list[str]:
 
 
 def _take(sample: RawSample, column: str, uri: str) -> Reject | None:
-    taken = sample.files.get(column)
-    if taken:
-        text = f"{uri} is a second {column} beside {taken['uri']}, which is kept: give one of them another stem"
-        return Reject(sample.key, "ingest", Reason.DUPLICATE, "part", text)
-    if column in INLINE:
-        take_inline(sample, column, read_file(file_ref(uri)))
-    else:
+    if column not in INLINE:
         sample.files[column] = file_ref(uri)
-    return None
+        return None
+    try:
+        content = read_file(file_ref(uri))
+    except OSError as error:
+        return lost_inline(sample, column, Reason.UNREADABLE, f"cannot be read ({error.strerror or error})")
+    return take_inline(sample, column, content)

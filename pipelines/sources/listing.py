@@ -5,6 +5,7 @@ from pathlib import PurePosixPath
 import fsspec
 
 from features.errors import SourceError
+from features.reasons import Reason
 from pipelines.job import Reject
 from pipelines.raw import RawSample
 from pipelines.sources.folder import list_folder
@@ -23,10 +24,13 @@ def list_source(source: str, columns: dict[str, str]) -> tuple[list[RawSample], 
     """
     try:
         fs, root = fsspec.url_to_fs(source)
+    except (ValueError, ImportError) as error:
+        raise SourceError(f"ingest.source {source!r} cannot be opened ({error}): correct it in params.yaml") from error
+    try:
         if not fs.exists(root):
             raise SourceError(f"ingest.source is {source!r}, which does not exist: correct it in params.yaml")
         samples, rejects = _list(source, fs, root, columns)
-    except (OSError, ImportError) as error:
+    except OSError as error:
         raise SourceError(f"ingest.source {source!r} cannot be read ({error}): check its permissions") from error
     if not samples and not rejects:
         raise SourceError(f"ingest.source {source!r} holds no samples: point it at recordings or at a manifest")
@@ -43,7 +47,10 @@ def _list(
             return list_table(f"{source.rstrip('/')}/{manifest}", fs.cat_file(names[manifest]), source, columns)
         tars = [name for name in names if name.endswith(".tar")]
         if tars:
-            return list_tars([f"{source.rstrip('/')}/{name}" for name in tars], fs, [names[name] for name in tars])
+            samples, rejects = list_tars(
+                [f"{source.rstrip('/')}/{name}" for name in tars], fs, [names[name] for name in tars]
+            )
+            return samples, rejects + [_beside_tars(name) for name in names if name not in tars and name[0] != "."]
         return list_folder(source, fs, root)
     suffix = PurePosixPath(root).suffix.lower()
     if suffix == ".tar":
@@ -53,3 +60,8 @@ def _list(
     raise SourceError(
         f"ingest.source {source!r} is no folder, no .tar and no {' '.join(SUFFIXES)} table: point it at one of these"
     )
+
+
+def _beside_tars(name: str) -> Reject:
+    text = f"{name}: a folder that holds tars is read from these alone: move it, or point ingest.source at it"
+    return Reject(name, "ingest", Reason.UNKNOWN_FILE, "part", text)

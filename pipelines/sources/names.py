@@ -1,9 +1,11 @@
 """Which file is which: by its extension, in folders and in tars alike."""
 
 import json
+import math
 from typing import Any
 
-from features.errors import SourceError
+from features.reasons import Reason
+from pipelines.job import Reject
 from pipelines.raw import COLUMNS, FILE_COLUMNS, RawSample
 
 _COLUMN_OF_SUFFIX = {
@@ -33,28 +35,50 @@ def split_suffix(name: str) -> tuple[str, str]:
     return (stem, dot + suffix) if stem else (name, "")
 
 
-def take_inline(sample: RawSample, column: str, content: bytes) -> None:
-    """Put a small text file's content into the sample. Raises SourceError if it is no UTF-8 or no JSON object."""
+def take_inline(sample: RawSample, column: str, content: bytes) -> Reject | None:
+    """Put a small text file's content into the sample; a reject if it is no UTF-8 or no JSON object that fits."""
     try:
         text = content.decode("utf-8-sig")
         if column == "meta":
             take_meta(sample, json.loads(text))
+        elif column == "label":
+            sample.label = text.strip() or None
         else:
-            setattr(sample, column, text.strip())
+            sample.text = text.strip()
     except ValueError as error:
-        raise SourceError(
-            f"{sample.where}: its {column} is no valid UTF-8 {column} ({error}): mend the file"
-        ) from error
+        return lost_inline(sample, column, Reason.UNDECODABLE, f"is no valid UTF-8 {column} ({error}): mend the file")
+    return None
+
+
+def lost_inline(sample: RawSample, column: str, reason: Reason, cause: str) -> Reject:
+    """The reject of a small file; the sample itself goes on without it."""
+    dropped = "text" if column == "text" else "part"
+    return Reject(sample.key, "ingest", reason, dropped, f"{sample.where}: its {column} {cause}")
 
 
 def take_meta(sample: RawSample, content: Any) -> None:
-    """Spread a JSON object over the sample: known columns to their fields, the rest to meta."""
+    """Spread a JSON object over the sample: known columns to their fields, the rest to meta; null is no value."""
     if not isinstance(content, dict):
         raise ValueError(f"expected an object, found {type(content).__name__}")
     for name, value in content.items():
+        if value is None:
+            continue
         if name in ("start_s", "end_s"):
-            setattr(sample, name, float(value))
+            setattr(sample, name, seconds_of(value))
         elif name in COLUMNS and name not in FILE_COLUMNS and name != "key":
+            if isinstance(value, dict | list):
+                raise ValueError(f"{name} is a {type(value).__name__}, it must be a string or a number")
             setattr(sample, name, str(value))
         else:
             sample.meta[name] = value
+
+
+def seconds_of(value: Any) -> float:
+    """The number that a cell or a JSON value holds. Raises ValueError if it is none or not finite."""
+    try:
+        seconds = float(value)
+    except TypeError as error:
+        raise ValueError(f"a {type(value).__name__} is no number") from error
+    if not math.isfinite(seconds):
+        raise ValueError(f"{value} is not finite")
+    return seconds
