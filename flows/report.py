@@ -97,7 +97,8 @@ def _scores(results: Path) -> Section:
     title = "Scores on the test split"
     path = results / "metrics.json"
     metrics = json.loads(path.read_text()) if path.exists() else {}
-    rows = [(model, *(scores[name] for name in _SCORES)) for model, scores in metrics.items()]
+    models = sorted(metrics, key=lambda model: (model == "concat", model))
+    rows = [(model, *(metrics[model][name] for name in _SCORES)) for model in models]
     return Section(title, ("model", *_SCORES), rows, _evidence(results) if rows else "no model: nothing is labelled")
 
 
