@@ -103,17 +103,22 @@ class _ProcessShard(beam.DoFn):
         self._pool = ThreadPoolExecutor(self._threads)
 
     def start_bundle(self) -> None:
-        self._pending: list[Future[bool]] = []
+        self._pending: list[Future[None]] = []
+        self._has_failed = False
 
     def process(self, task: ShardTask) -> None:
-        self._pending.append(self._pool.submit(make_shard, task, self._worker))
+        self._pending.append(self._pool.submit(self._make, task))
+
+    def _make(self, task: ShardTask) -> None:
+        """After the first failure the others are left alone: on a full disk they would fail as well, only later."""
+        if not self._has_failed:
+            self._has_failed = not make_shard(task, self._worker)
 
     def finish_bundle(self) -> None:
-        """Wait for the shards. After the first that fails, or an interrupt, those not begun are left alone: on a full
-        disk they would fail as well, only later."""
         try:
-            all(future.result() for future in self._pending)
-        finally:
+            for future in self._pending:
+                future.result()
+        finally:  # an interrupt does not wait for shards that are not begun
             for future in self._pending:
                 future.cancel()
 

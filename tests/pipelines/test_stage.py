@@ -1,0 +1,283 @@
+import errno
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from shard_work import KEYS, SCHEMA, Doubling, local_beam, run_doubling, shard_task
+
+import features.shards
+from features.errors import RejectRatioError, StageError
+from features.manifest import MANIFEST_FILE, REJECTS_FILE
+from features.sample import MediaRow
+from features.shards import read_shard, shard_writer
+from pipelines.job import WORK_FOLDER, Reject, ShardTask
+from pipelines.progress import ShardProgress
+from pipelines.stage import (
+    Outcome,
+    ShardStep,
+    StageManifest,
+    check_ratio,
+    known_records,
+    load_rejects,
+    load_stage,
+    publish_stage,
+    read_rows,
+    run_stage,
+    say_outcome,
+    tasks_per_shard,
+    write_rejects,
+)
+
+
+def _make(task: ShardTask, step: Doubling) -> Any:
+    return ShardStep(step)(task, ShardProgress(task.progress_path))
+
+
+def _reject(key: str, reason: str = "empty", dropped: str = "sample") -> Reject:
+    return Reject(key, "double", reason, dropped, f"{key} is {reason}")
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_shard_step_counts_what_goes_in_and_out(tmp_path: Path) -> None:
+    task = shard_task(tmp_path, ["a", "b", "c"])
+    record = _make(task, Doubling(rejected=frozenset("b")))
+
+    assert read_shard(task.path).column("key").to_pylist() == ["a", "a/again", "c", "c/again"]
+    assert (record.num_in, record.shard.num_rows) == (3, 4)
+    assert [reject.key for reject in record.rejects] == ["b"]
+    assert task.progress_path.read_text() == "3 1"
+
+
+def test_shard_step_of_rejects_alone_is_an_empty_shard(tmp_path: Path) -> None:
+    task = shard_task(tmp_path, ["a", "b"])
+    record = _make(task, Doubling(rejected=frozenset("ab")))
+
+    assert (record.shard.num_rows, record.shard.first_key) == (0, None)
+    assert read_shard(task.path).schema == SCHEMA
+
+
+def test_shard_step_refuses_a_sample_that_goes_without_a_word(tmp_path: Path) -> None:
+    task = shard_task(tmp_path, ["a", "b", "c"])
+
+    with pytest.raises(StageError, match="sample 'b' would be lost without a reason"):
+        _make(task, Doubling(lost="b"))
+    assert not task.path.exists()
+
+
+def test_shard_step_refuses_a_shard_of_another_size(tmp_path: Path) -> None:
+    task = shard_task(tmp_path, ["a", "b", "c"])
+    task.inputs[0].append("d")
+
+    with pytest.raises(StageError, match="had 4 samples to read, not 3: run the stage before"):
+        _make(task, Doubling())
+    assert not task.path.exists()
+
+
+def test_check_ratio_lists_the_reasons() -> None:
+    rejects = [_reject("a", "silent"), _reject("b", "silent"), _reject("c", "truncated")]
+
+    check_ratio("clean", rejects, 15, 0.2)  # exactly the ratio is allowed
+    with pytest.raises(RejectRatioError) as raised:
+        check_ratio("clean", rejects, 14, 0.2)
+    assert str(raised.value) == (
+        "clean rejected 3 of 14 (21%), max_reject_ratio is 0.2; reasons: silent 2, truncated 1; first: a: a is silent. "
+        "Mend the source or raise clean.max_reject_ratio"
+    )
+
+
+def test_check_ratio_counts_samples_that_lost_something_once() -> None:
+    lost_twice = [_reject("a", "silent", "audio"), _reject("a", "undecodable", "image")]
+    shortened = [_reject(key, "clipped", "part") for key in "bcdef"]
+
+    check_ratio("clean", [*lost_twice, *shortened], 10, 0.1)
+    with pytest.raises(RejectRatioError, match="rejected 1 of 10"):
+        check_ratio("clean", lost_twice, 10, 0.0)
+
+
+def test_check_ratio_of_nothing_passes() -> None:
+    check_ratio("clean", [], 0, 0.0)
+
+
+def test_write_rejects_has_equal_bytes_in_any_order(tmp_path: Path) -> None:
+    rejects = [_reject("b"), _reject("a", "silent"), _reject("a", "empty"), _reject("a", "empty", "part")]
+    write_rejects(tmp_path / "one", rejects)
+    write_rejects(tmp_path / "two", rejects[::-1])
+
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert [(row["key"], row["reason"]) for row in pq.read_table(tmp_path / "one").to_pylist()] == [
+        ("a", "empty"),
+        ("a", "empty"),
+        ("a", "silent"),
+        ("b", "empty"),
+    ]
+
+
+def test_write_rejects_holds_names_that_are_no_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.jpg")
+    write_rejects(tmp_path / REJECTS_FILE, [_reject(name)])
+
+    assert load_rejects(tmp_path)[0].key == r"caf\udce9.jpg"
+
+
+def test_publish_stage_keeps_what_stands_and_removes_what_is_stale(tmp_path: Path) -> None:
+    run_doubling(tmp_path, Doubling())
+    before = _bytes(tmp_path)
+    (tmp_path / "stale.arrow").touch()
+    (tmp_path / ".cut-off.arrow.1-2.tmp").touch()
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*-*.arrow")}
+
+    run_doubling(tmp_path, Doubling())
+    assert _bytes(tmp_path) == before
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+
+
+def test_publish_stage_keeps_the_rejects_of_shards_that_are_not_made_again(tmp_path: Path) -> None:
+    run_doubling(tmp_path, Doubling(rejected=frozenset([KEYS[0], KEYS[-1]])))
+    before = load_rejects(tmp_path)
+    run_doubling(tmp_path, Doubling(rejected=frozenset([KEYS[0], KEYS[-1]])))
+
+    assert [reject.key for reject in before] == [KEYS[0], KEYS[-1]]
+    assert load_rejects(tmp_path) == before
+
+
+def test_publish_stage_replaces_the_manifest_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = run_doubling(tmp_path, Doubling())
+    manifest = (tmp_path / MANIFEST_FILE).read_bytes()
+    rename = os.replace
+
+    def full_at_the_manifest(source: Path, target: Path) -> None:
+        if target.name == MANIFEST_FILE:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        rename(source, target)
+
+    monkeypatch.setattr(features.shards.os, "replace", full_at_the_manifest)
+    with pytest.raises(OSError, match="No space left"):
+        publish_stage(tmp_path, stage="double", settings={}, records=old[:1], before=tmp_path / "nothing")
+
+    assert (tmp_path / MANIFEST_FILE).read_bytes() == manifest
+    for record in load_stage(tmp_path).records:  # a reader of the old version finds all of it
+        assert read_shard(tmp_path / record.shard.file).num_rows == record.shard.num_rows
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_load_stage_names_the_stage_that_has_not_run(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"stage 'clean' has not finished: run 'dvc repro clean'"):
+        load_stage(tmp_path / "clean")
+    assert known_records(tmp_path / "clean") == {}
+    assert load_rejects(tmp_path / "clean") == []
+
+
+@dataclass(frozen=True)
+class Upper:
+    """Rewrites the shards of the stage before; one key is rejected."""
+
+    rejected: frozenset[str]
+    schema = SCHEMA
+
+    def read(self, inputs: Any) -> Iterable[MediaRow]:
+        return read_rows(Path(inputs))
+
+    def __call__(self, row: MediaRow) -> Outcome:
+        if row["key"] in self.rejected:
+            return [], [Reject(row["key"], "upper", "too_short", "sample", "0 s")]
+        return [{**row, "text": row["key"].upper()}], []
+
+
+def _run_upper(tmp_path: Path, *rejected: str, max_reject_ratio: float = 0.2) -> StageManifest:
+    before, folder = tmp_path / "double", tmp_path / "upper"
+
+    def plan(manifest: StageManifest) -> list[ShardTask]:
+        return tasks_per_shard(manifest, before, folder, {"rejected": rejected})
+
+    run_stage(
+        "upper",
+        Upper(frozenset(rejected)),
+        plan,
+        before=before,
+        folder=folder,
+        settings={"rejected": rejected},
+        max_reject_ratio=max_reject_ratio,
+        beam=local_beam(),
+    )
+    return load_stage(folder)
+
+
+def test_run_stage_hands_on_shards_settings_and_rejects(tmp_path: Path) -> None:
+    run_doubling(tmp_path / "double", Doubling(rejected=frozenset([KEYS[3]])))
+    manifest = _run_upper(tmp_path, KEYS[5])
+
+    assert [shard.name for shard in manifest.shards] == [shard.name for shard in load_stage(tmp_path / "double").shards]
+    assert list(manifest.steps) == ["double", "upper"]
+    assert [(reject.key, reject.stage) for reject in load_rejects(tmp_path / "upper")] == [
+        (KEYS[3], "double"),
+        (KEYS[5], "upper"),
+    ]
+    assert sum(shard.num_rows for shard in manifest.shards) == 2 * (len(KEYS) - 1) - 1
+    assert not (tmp_path / "upper" / WORK_FOLDER).exists()
+
+
+def test_run_stage_publishes_nothing_above_the_ratio(tmp_path: Path) -> None:
+    run_doubling(tmp_path / "double", Doubling())
+    _run_upper(tmp_path)
+    before = _bytes(tmp_path / "upper")
+
+    with pytest.raises(RejectRatioError, match=r"upper rejected 3 of 48 .*too_short 3"):
+        _run_upper(tmp_path, *KEYS[:3], max_reject_ratio=0.05)
+    after = _bytes_of_files(tmp_path / "upper")
+    assert {name: after[name] for name in before} == before
+    # The same again with a higher ratio takes up what was made.
+    assert sum(len(record.rejects) for record in _run_upper(tmp_path, *KEYS[:3]).records) == 3
+
+
+def _bytes_of_files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_tasks_per_shard_change_with_settings_and_content(tmp_path: Path) -> None:
+    run_doubling(tmp_path / "double", Doubling())
+    manifest = load_stage(tmp_path / "double")
+
+    def files(settings: dict[str, Any]) -> list[str]:
+        return [task.file for task in tasks_per_shard(manifest, tmp_path / "double", tmp_path / "out", settings)]
+
+    assert files({"a": 1}) == files({"a": 1})
+    assert not set(files({"a": 1})) & set(files({"a": 2}))
+
+
+def test_read_rows_takes_rising_indices_across_batches(tmp_path: Path) -> None:
+    path = tmp_path / "shard.arrow"
+    with shard_writer(path, SCHEMA) as writer:
+        for number, key in enumerate("abcdef"):
+            writer.append({"key": key, "text": None})
+            if number % 2:
+                writer.flush()
+
+    assert [row["key"] for row in read_rows(path)] == list("abcdef")
+    assert [row["key"] for row in read_rows(path, [1, 2, 5])] == ["b", "c", "f"]
+    assert list(read_rows(path, [])) == []
+
+
+def test_say_outcome_counts_by_reason_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    say_outcome("clean", num_in=5, num_out=3, rejects=[_reject("a", "silent"), _reject("b", "silent")])
+
+    assert capsys.readouterr().err == (
+        "clean: 5 in, 3 out, 2 rejects\n  silent (sample dropped) 2, as a: a is silent\n"
+    )
+
+
+def test_stage_manifest_is_json_that_other_tools_read(tmp_path: Path) -> None:
+    run_doubling(tmp_path, Doubling(rejected=frozenset([KEYS[0]])))
+    content = json.loads((tmp_path / MANIFEST_FILE).read_bytes())
+
+    assert content["stage"] == "double"
+    assert content["records"][0]["rejects"][0]["reason"] == "empty"
+    assert pa.ipc.open_file(tmp_path / content["records"][-1]["shard"]["file"]).read_all().num_rows > 0
