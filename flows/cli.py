@@ -1,6 +1,5 @@
 """The plait command."""
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -32,7 +31,6 @@ _SUMMARY = ("name", "input", "encoder", "pooling", "dtype", "shape", "present", 
 
 def main() -> None:
     """Run the command; an error that a user can cause is one line on stderr and exit status 1."""
-    logging.basicConfig(level=logging.ERROR)  # libraries warn of optional parts that nobody asked for
     try:
         try:
             app()

@@ -1,5 +1,6 @@
 """The commands that run stages. What they run is imported when they are called: asking the store stays quick."""
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +39,7 @@ def _stage_command(name: str):  # type: ignore[no-untyped-def]  # typer reads th
     def command(
         params: ParamsOption = Path("params.yaml"), runner: RunnerOption = None, beam_option: BeamOption = None
     ) -> None:
+        logging.basicConfig(level=logging.ERROR)  # Beam warns of optional parts that nobody asked for
         from flows.stages import run_stage
         from pipelines.params import load_params
 
