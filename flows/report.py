@@ -69,7 +69,8 @@ def _samples(counts: dict[str, Any]) -> Section:
 def _rejects(store: features.Store) -> Section:
     """How many keys lost what, why, and the first of them as an example."""
     query = """
-        select stage, reason, dropped, count(distinct key) as num, arg_min(key, key) as example, arg_min(text, key) as text
+        select
+            stage, reason, dropped, count(distinct key) as num, arg_min(key, key) as example, arg_min(text, key) as text
         from rejects group by all order by all
     """
     rows = [tuple(row.values()) for row in store.sql(query).to_pylist()]

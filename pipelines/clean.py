@@ -27,10 +27,7 @@ _MEDIA = ("audio", "container", "declared", "decoders", "image", "pixels", "span
 _CODE = (
     "features.sample",
     "pipelines.clean",
-    *(
-        f"pipelines.media.{name}"
-        for name in _MEDIA
-    ),
+    *(f"pipelines.media.{name}" for name in _MEDIA),
 )
 _LIBRARIES = ["av", "ftfy", "numpy", "opencv-python-headless", "pillow", "pyarrow", "torchaudio"]
 

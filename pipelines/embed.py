@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 import torch
-from features.encoders.catalogue import make_encoder
 
 from features.encoders.base import Encoder
+from features.encoders.catalogue import make_encoder
 from features.errors import EncoderError, StageError
 from features.manifest import MANIFEST_FILE, REJECTS_FILE, SAMPLES_FOLDER, Manifest, load_manifest
 from features.rev import digest_json, feature_key
@@ -57,7 +57,9 @@ def embed(params: EmbedParams, before: Sequence[Path], folder: Path, beam: BeamP
     if inventory.num_rows == 0:
         raise StageError(f"no sample came through to embed: see the reasons in {before[-1] / REJECTS_FILE}")
     spans = cut_shards(inventory.column("key").to_pylist(), params.shard_samples)
-    planned = [plan_view(View(name=name, **view.model_dump()), inventory, device) for name, view in params.views.items()]
+    planned = [
+        plan_view(View(name=name, **view.model_dump()), inventory, device) for name, view in params.views.items()
+    ]
     shards = [_write_samples(inventory.slice(span.start, len(span)), folder) for span in spans]
     known = _known_records(folder)
     stored, records = {}, {}

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from apache_beam.utils.shared import Shared
-from features.encoders.batching import encode_samples
-from features.encoders.pooling import pool, pooled_dim
 
 from features.encoders.base import Audio, Encoded, Encoder, Media, Video
+from features.encoders.batching import encode_samples
+from features.encoders.pooling import pool, pooled_dim
 from features.manifest import view_schema
 from features.reasons import MediaError, Reason
 from features.sample import modality_field

@@ -19,9 +19,10 @@ _LABEL_COLUMNS = ("start_s", "end_s", "label")
 
 
 def parse_transcript(content: str | bytes, suffix: str) -> list[Span]:
-    """The cues of an SRT (".srt") or WebVTT (".vtt") transcript in order of time, markup stripped; one without words has no text.
+    """The cues of an SRT (".srt") or WebVTT (".vtt") transcript in order of time, markup stripped.
 
-    Bytes are UTF-8 or, with its mark, UTF-16; what is no UTF-8 is read as Windows-1252.
+    A cue without words has no text. Bytes are UTF-8 or, with its mark, UTF-16; what is neither is read as
+    Windows-1252.
     Raises MediaError BAD_TRANSCRIPT, with the line that cannot be read.
     """
     if suffix.lower() not in (".srt", ".vtt"):

@@ -1,5 +1,6 @@
 """Cutting recordings into segments."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -149,7 +150,7 @@ def test_segments_that_meet_share_no_audio_and_leave_none_out(cuts_ms: list[int]
     edges_s = [0.0, *(cut / 1000 for cut in sorted(cuts_ms)), 10.0]
     pieces = [
         cut_segment(row, str(index), span(0, 1), start_s, end_s)["audio"]
-        for index, (start_s, end_s) in enumerate(zip(edges_s, edges_s[1:], strict=False))
+        for index, (start_s, end_s) in enumerate(pairwise(edges_s))
     ]
     assert b"".join(piece for piece in pieces if piece) == row["audio"]
 

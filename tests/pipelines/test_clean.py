@@ -35,7 +35,7 @@ def write_video(folder: Path, **script: Any) -> bytes:
 
 
 def test_clean_takes_frames_audio_and_cues_of_one_file(clean: Clean, tmp_path: Path) -> None:
-    write_video(tmp_path, cues=[(0.5, 1.0, "<i>it’s  one</i>"), (1.0, 1.5, "two")])
+    write_video(tmp_path, cues=[(0.5, 1.0, "<i>it\u2019s  one</i>"), (1.0, 1.5, "two")])
     rows, rejects = clean(raw(video="rec.mp4"))
     assert rejects == []
     row = rows[0]
