@@ -18,10 +18,7 @@ def list_folder(source: str, fs: Any, root: str) -> tuple[list[RawSample], list[
     samples: dict[str, RawSample] = {}
     places: dict[tuple[str, str], str] = {}
     rejects: list[Reject] = []
-    for path in _files(fs, root):
-        relative = str(PurePosixPath(path).relative_to(root))
-        if any(part.startswith(".") for part in PurePosixPath(relative).parts):
-            continue
+    for relative in _files(fs, root):
         key, suffix = split_suffix(relative)
         column = column_of(suffix)
         if column is None:
@@ -43,9 +40,20 @@ def list_folder(source: str, fs: Any, root: str) -> tuple[list[RawSample], list[
 
 
 def _files(fs: Any, root: str) -> list[str]:
-    """All files below the root; a folder that cannot be listed is an error, where fs.find() would leave it out."""
-    walked = fs.walk(root, on_error="raise")
-    return sorted(f"{folder.rstrip('/')}/{name}" for folder, _, names in walked for name in names)
+    """All files below the root that are not hidden, relative to it. A folder that cannot be listed is an error, where
+    fs.find() and fs.walk() would leave it out."""
+    files, folders = [], [root]
+    while folders:
+        folder = folders.pop()
+        for entry in fs.ls(folder, detail=True):
+            path = entry["name"].rstrip("/")
+            if path == folder.rstrip("/") or PurePosixPath(path).name.startswith("."):
+                continue
+            if entry["type"] == "directory":
+                folders.append(path)
+            else:
+                files.append(str(PurePosixPath(path).relative_to(root)))
+    return sorted(files)
 
 
 def _take(sample: RawSample, column: str, uri: str) -> Reject | None:
