@@ -20,6 +20,7 @@ def peak_dbfs(wave_T: np.ndarray) -> float:
 
 
 def is_silent(wave_T: np.ndarray, silence_dbfs: float) -> bool:
+    """Whether the loudest sample stays below the level, in dB relative to full scale."""
     return peak_dbfs(wave_T) < silence_dbfs
 
 
