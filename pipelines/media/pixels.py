@@ -20,12 +20,12 @@ def shrink(pixels_HWC: np.ndarray, size_px: int) -> np.ndarray:
 
 
 def encode_jpeg(pixels_HWC: np.ndarray) -> bytes:
-    """uint8 RGB as a JPEG of JPEG_QUALITY."""
+    """The pixels as a JPEG of JPEG_QUALITY."""
     return _encode(".jpg", pixels_HWC, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
 
 
 def encode_png(pixels_HWC: np.ndarray) -> bytes:
-    """uint8 RGB as a PNG, lossless."""
+    """The pixels as a PNG, without loss."""
     return _encode(".png", pixels_HWC, [])
 
 
