@@ -49,7 +49,8 @@ def _all_imports(path: Path) -> set[str]:
 
 def _module_imports(path: Path) -> set[str]:
     """Imports that run when the module is imported: those outside of functions and of TYPE_CHECKING."""
-    found, pending = [], [ast.parse(path.read_text())]
+    found: list[ast.AST] = []
+    pending: list[ast.AST] = [ast.parse(path.read_text())]
     while pending:
         node = pending.pop()
         found.append(node)

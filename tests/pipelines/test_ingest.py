@@ -381,7 +381,7 @@ def test_splits_grow_from_val_into_train_and_never_from_test() -> None:
 
 
 def test_a_split_that_is_given_counts_for_its_whole_group() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"key": "a", "group": "g", "split": None},
         {"key": "b", "group": "g", "split": "val"},
         {"key": "c", "group": None, "split": "test"},

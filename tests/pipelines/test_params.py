@@ -41,7 +41,7 @@ def test_params_are_frozen() -> None:
     params = load_params(REPOSITORY_PARAMS)
 
     with pytest.raises(ValueError, match="frozen"):
-        params.ingest.source = "elsewhere"  # type: ignore[misc]
+        params.ingest.source = "elsewhere"
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,13 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from shard_work import KEYS, SCHEMA, Doubling, local_beam, run_doubling, shard_task
 
-import features.shards
 from features.errors import RejectRatioError, StageError
 from features.manifest import MANIFEST_FILE, REJECTS_FILE
 from features.sample import MediaRow
@@ -159,7 +158,7 @@ def test_publish_stage_replaces_the_manifest_last(tmp_path: Path, monkeypatch: p
             raise OSError(errno.ENOSPC, "No space left on device")
         rename(source, target)
 
-    monkeypatch.setattr(features.shards.os, "replace", full_at_the_manifest)
+    monkeypatch.setattr(os, "replace", full_at_the_manifest)
     with pytest.raises(OSError, match="No space left"):
         publish_stage(tmp_path, stage="double", settings={}, records=old[:1], before=tmp_path / "nothing")
 
@@ -181,7 +180,7 @@ class Upper:
     """Rewrites the shards of the stage before; one key is rejected."""
 
     rejected: frozenset[str]
-    schema = SCHEMA
+    schema: ClassVar[pa.Schema] = SCHEMA
 
     def read(self, inputs: Any) -> Iterable[MediaRow]:
         return read_rows(Path(inputs))
