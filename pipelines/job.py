@@ -184,7 +184,7 @@ def run_job(
     Raises StageError with the first failure if a shard could not be made or has no record: not every runner that
     reports success has done all of the work.
     """
-    todo = [task for task in tasks if not _is_published(task, known)]
+    todo = [task for task in tasks if not is_published(task, known)]
     for task in todo:
         _forget_failure(task)
     if todo:
@@ -196,7 +196,8 @@ def run_job(
     return [made.get(task.file) or known[task.file] for task in tasks]
 
 
-def _is_published(task: ShardTask, known: dict[str, ShardRecord]) -> bool:
+def is_published(task: ShardTask, known: dict[str, ShardRecord]) -> bool:
+    """Whether the last version has the very shard that the task would make, and its file stands."""
     record = known.get(task.file)
     return record is not None and record.fingerprint == task.fingerprint and _is_made(task, record.shard.digest)
 

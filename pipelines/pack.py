@@ -2,8 +2,9 @@
 
 import io
 import json
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,11 +19,11 @@ from features.sample import MODALITIES, SPLITS
 from features.shards import Shard, read_shard, replacing, write_json
 from features.store import Store
 from pipelines.inventory import read_inventory
-from pipelines.job import ShardRecord, ShardTask, remove_work, run_job
+from pipelines.job import WORK_FOLDER, ShardRecord, ShardTask, is_published, run_job
 from pipelines.media.pack import flac_bytes, image_suffix, video_bytes
 from pipelines.params import BeamParams, PackParams
 from pipelines.progress import ShardProgress
-from pipelines.stage import known_records
+from pipelines.stage import known_records, remove_unlisted
 
 COUNTS_FILE = "counts.json"
 _CODE = ("pipelines.pack", "pipelines.media.pack")
@@ -48,8 +49,16 @@ def pack(params: PackParams, before: Sequence[Path], store: Path, folder: Path, 
             file = f"{split}-{number:06d}.tar"
             media = [(row["path"], row["row"]) for row in chunk]
             tasks.append(ShardTask(file[:-4], str(folder.resolve()), file, fingerprint, len(chunk), media))
-    records = run_job(PackShard(str(store.resolve())), tasks, known=known_records(folder), params=beam, label="pack")
-    _publish(folder, records, settings, rows)
+    known = known_records(folder)
+    kept = {task.file: known[task.file] for task in tasks if is_published(task, known)}
+    # A tar's name does not tell its content, so a new one waits aside until all are made.
+    aside = folder.resolve() / WORK_FOLDER / "tars"
+    todo = [replace(task, folder=str(aside)) for task in tasks if task.file not in kept]
+    made = run_job(PackShard(str(store.resolve())), todo, known={}, params=beam, label="pack")
+    for record in made:
+        os.replace(aside / record.shard.file, folder / record.shard.file)
+        kept[record.shard.file] = record
+    _publish(folder, [kept[task.file] for task in tasks], settings, rows)
 
 
 def _without_place(row: dict[str, Any]) -> dict[str, Any]:
@@ -74,11 +83,7 @@ def _publish(
     write_json(folder / COUNTS_FILE, counts)
     content = {"stage": "pack", "steps": {"pack": settings}, "records": [record.to_json() for record in records]}
     write_json(folder / MANIFEST_FILE, content)
-    remove_work(folder)
-    keep = {record.shard.file for record in records} | {MANIFEST_FILE, COUNTS_FILE}
-    for path in folder.iterdir():
-        if path.name not in keep:
-            path.unlink()
+    remove_unlisted(folder, {record.shard.file for record in records} | {MANIFEST_FILE, COUNTS_FILE})
 
 
 @dataclass(frozen=True)
@@ -106,10 +111,14 @@ class PackShard:
 
 
 def _vectors(store: Store, key: str) -> dict[str, np.ndarray]:
-    """The sample's embeddings by view, without those that are absent."""
-    vectors = {}
+    """The sample's embeddings by view, a sequence's intervals beside it, without those that are absent."""
+    vectors: dict[str, np.ndarray] = {}
     for name, view in store.views.items():
-        if not view.is_sequence:
+        if view.is_sequence:
+            sequence = store.get_sequences([key], name)[0]
+            if sequence is not None:
+                vectors[name], vectors[f"{name}_times_s"] = sequence.vectors_TD, sequence.times_T2
+        else:
             vector = store.get([key], name)[0]
             if not np.isnan(vector).all():
                 vectors[name] = vector

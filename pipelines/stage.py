@@ -173,10 +173,14 @@ def publish_stage(
         "records": [record.to_json() for record in records],
     }
     write_json(folder / MANIFEST_FILE, content)
+    remove_unlisted(folder, {record.shard.file for record in records} | {MANIFEST_FILE, REJECTS_FILE})
+
+
+def remove_unlisted(folder: Path, listed: set[str]) -> None:
+    """Remove what a published version does not need: older shards, and what the job left of its work."""
     remove_work(folder)
-    keep = {record.shard.file for record in records} | {MANIFEST_FILE, REJECTS_FILE}
     for path in folder.iterdir():
-        if path.name not in keep:
+        if path.name not in listed:
             path.unlink()
 
 

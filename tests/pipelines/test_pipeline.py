@@ -1,5 +1,6 @@
 """Every stage of media work over a small corpus: same input same bytes, and only what changed is made again."""
 
+import gc
 import json
 import shutil
 from pathlib import Path
@@ -132,6 +133,8 @@ def test_rows_that_are_stored_are_not_encoded_again(
     assert after.get(after.keys, "image").tobytes() == vectors
 
 
+# webdataset leaves the tars that it has read to the garbage collector to close.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_packed_shards_are_read_by_webdataset(made: Path) -> None:
     counts = json.loads((made / "packed" / "counts.json").read_text())
     store = features.open(made / "features")
@@ -146,6 +149,7 @@ def test_packed_shards_are_read_by_webdataset(made: Path) -> None:
             assert sample["json"]["split"] == split
             if "image.npy" in sample:
                 np.testing.assert_array_equal(sample["image.npy"], store.get([key], "image")[0])
+        gc.collect()
 
 
 def test_an_unknown_encoder_is_an_error_before_any_work(source: Path, copy: Path) -> None:
