@@ -3,7 +3,7 @@
 import ast
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -40,20 +40,44 @@ def library_versions(names: Iterable[str]) -> dict[str, str]:
 
 
 @cache
-def digest_code(*modules: str) -> str:
-    """Digest of what the modules compute: their syntax trees without comments, docstrings and formatting.
+def digest_code(*modules: str, without: frozenset[str] = frozenset()) -> str:
+    """Digest of what the modules compute, with all that they import of their own package and of features: the syntax
+    trees without comments, docstrings and formatting.
 
     It stands where a hand-bumped number would: an edit that can change a result changes the digest, a reworded
-    comment does not.
+    comment does not. without: modules that decide no result; what only they import is left out too.
     """
-    trees = []
-    for name in sorted(modules):
-        spec = find_spec(name)
-        if spec is None or spec.origin is None:
-            raise ModuleNotFoundError(f"no module {name!r} to digest")
-        tree = ast.parse(Path(spec.origin).read_bytes())
-        trees.append(f"{name}:{ast.dump(_without_docstrings(tree))}")
-    return digest_bytes(*(tree.encode() for tree in trees))
+    packages = {"features", *(name.partition(".")[0] for name in modules)}
+    trees: dict[str, str] = {}
+    todo = list(modules)
+    while todo:
+        name = todo.pop()
+        if name in trees or name in without:
+            continue
+        tree = _without_docstrings(_parse(name))
+        trees[name] = ast.dump(tree)
+        todo += [found for found in _imported(tree) if found.partition(".")[0] in packages]
+    return digest_bytes(*(f"{name}:{trees[name]}".encode() for name in sorted(trees)))
+
+
+def _parse(module: str) -> ast.Module:
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"no module {module!r} to digest")
+    return ast.parse(Path(spec.origin).read_bytes())
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    """Names of the modules that a module imports, wherever it does so; the project has no relative imports."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            package = find_spec(node.module)
+            if package is not None and package.submodule_search_locations is not None:
+                names = (f"{node.module}.{alias.name}" for alias in node.names)
+                yield from (name for name in names if find_spec(name) is not None)
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from features.reasons import Reason
-from features.rev import digest_code, library_versions
+from features.rev import library_versions
 from features.sample import MEDIA_SCHEMA, MediaRow, media_row
+from pipelines.code import stage_code
 from pipelines.digests import sample_digests
 from pipelines.job import Reject
 from pipelines.media.audio import slice_pcm16
@@ -18,14 +19,13 @@ from pipelines.params import AlignParams, BeamParams
 from pipelines.stage import Outcome, read_rows, run_stage, tasks_per_shard
 
 _PCM_BYTES = 2
-_CODE = ("pipelines.align", "pipelines.digests", "pipelines.media.audio", "pipelines.media.frames")
 
 
 def align(params: AlignParams, before: Path, folder: Path, beam: BeamParams) -> None:
     """Cut the recordings in the folder before into segments in folder, one shard of segments a shard of recordings."""
     settings = {
         **params.model_dump(exclude={"max_reject_ratio"}),
-        "code": digest_code(*_CODE),
+        "code": stage_code(__name__),
         "libraries": library_versions(["numpy", "pyarrow"]),
     }
     run_stage(

@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.rev import digest_code, digest_json, library_versions, seed_of
+from features.rev import digest_json, library_versions, seed_of
 from features.sample import MEDIA_SCHEMA, MediaRow
 from features.shards import read_shard, shard_file
+from pipelines.code import stage_code
 from pipelines.digests import sample_digests
 from pipelines.job import ShardTask
 from pipelines.media.variants import vary_audio, vary_frames, vary_image, vary_text
@@ -19,14 +20,12 @@ from pipelines.params import AugmentParams, BeamParams
 from pipelines.raw import VARIANT_MARK
 from pipelines.stage import Outcome, StageManifest, read_rows, run_stage
 
-_CODE = ("pipelines.augment", "pipelines.digests", "pipelines.media.variants")
-
 
 def augment(params: AugmentParams, before: Path, folder: Path, beam: BeamParams) -> None:
     """Write the variants of the training samples in the folder before; the originals stay where they are."""
     settings = {
         **params.model_dump(exclude={"max_reject_ratio"}),
-        "code": digest_code(*_CODE),
+        "code": stage_code(__name__),
         "libraries": library_versions(["numpy", "opencv-python-headless", "pillow", "pyarrow"]),
     }
     run_stage(

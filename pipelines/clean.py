@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from features.reasons import MediaError, Reason
-from features.rev import digest_code, digest_json, library_versions
+from features.rev import digest_json, library_versions
 from features.sample import MEDIA_SCHEMA, MODALITIES, MediaRow, media_row, modality_field
 from features.shards import cut_shards, shard_file, shard_name
+from pipelines.code import stage_code
 from pipelines.ingest import load_recordings
 from pipelines.job import Reject, ShardTask, run_job
 from pipelines.media.audio import check_not_silent, normalise_loudness, to_pcm16
@@ -23,12 +24,6 @@ from pipelines.params import BeamParams, CleanParams
 from pipelines.raw import content_digest, open_file, read_file, sources_of
 from pipelines.stage import Outcome, ShardStep, check_ratio, known_records, publish_stage, say_outcome
 
-_MEDIA = ("audio", "container", "declared", "decoders", "image", "pixels", "spans", "text", "tracks", "transcript")
-_CODE = (
-    "features.sample",
-    "pipelines.clean",
-    *(f"pipelines.media.{name}" for name in _MEDIA),
-)
 _LIBRARIES = ["av", "ftfy", "numpy", "opencv-python-headless", "pillow", "pyarrow", "torchaudio"]
 
 
@@ -40,7 +35,7 @@ def clean(params: CleanParams, before: Path, folder: Path, beam: BeamParams) -> 
     """
     settings = {
         **params.model_dump(exclude={"max_reject_ratio", "shard_samples"}),
-        "code": digest_code(*_CODE),
+        "code": stage_code(__name__),
         "libraries": library_versions(_LIBRARIES),
     }
     rows = load_recordings(before)

@@ -26,6 +26,7 @@ from features.shards import (
     write_json,
 )
 from features.view import StoredView, View
+from pipelines.code import stage_code
 from pipelines.inventory import read_inventory
 from pipelines.job import Reject, ShardRecord, ShardTask, remove_work, run_job
 from pipelines.params import BeamParams, EmbedParams
@@ -93,7 +94,7 @@ def plan_view(view: View, inventory: pa.Table, device: str) -> PlannedView:
     """The view with the feature keys that its rows must have."""
     encoder = make_encoder(view)
     # The device is part of the rev: a GPU rounds otherwise, so its rows are other bytes.
-    definition = {**encoder.definition(), "device": device}
+    definition = {**encoder.definition(), "device": device, "worker": stage_code("pipelines.view_worker")}
     rev = view.rev(definition)
     digests = inventory.column(f"digest_{view.input}").to_pylist()
     return PlannedView(view, encoder, rev, definition, [feature_key(rev, digest) for digest in digests])

@@ -14,10 +14,11 @@ import webdataset
 
 import features
 from features.manifest import MANIFEST_FILE, load_manifest
-from features.rev import digest_code, digest_file, digest_json, library_versions
+from features.rev import digest_file, digest_json, library_versions
 from features.sample import MODALITIES, SPLITS
 from features.shards import Shard, read_shard, replacing, write_json
 from features.store import Store
+from pipelines.code import stage_code
 from pipelines.inventory import read_inventory
 from pipelines.job import WORK_FOLDER, ShardRecord, ShardTask, is_published, run_job
 from pipelines.media.pack import flac_bytes, image_suffix, video_bytes
@@ -26,7 +27,6 @@ from pipelines.progress import ShardProgress
 from pipelines.stage import known_records, remove_unlisted
 
 COUNTS_FILE = "counts.json"
-_CODE = ("pipelines.pack", "pipelines.media.pack")
 
 
 def pack(params: PackParams, before: Sequence[Path], store: Path, folder: Path, beam: BeamParams) -> None:
@@ -35,7 +35,7 @@ def pack(params: PackParams, before: Sequence[Path], store: Path, folder: Path, 
     manifest = load_manifest(store)
     settings = {
         **params.model_dump(),
-        "code": digest_code(*_CODE),
+        "code": stage_code(__name__),
         "libraries": library_versions(["av", "numpy", "soundfile", "webdataset"]),
         "views": {name: view.rev for name, view in manifest.views.items()},
     }

@@ -12,6 +12,7 @@ from features.encoders.base import Media, Prepared
 from features.rev import digest_code, library_versions
 
 _SHARED_MODULES = ("network", "batching", "pooling")
+_DECIDE_NOTHING = frozenset(f"features.{name}" for name in ("errors", "reasons", "rev", "view"))
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class NetworkEncoder:
             "settings": self.settings,
             "batch_size": self.batch_size,
             "weights_digest": self.weights_digest(),
-            "code": digest_code(*modules),
+            "code": digest_code(*modules, without=_DECIDE_NOTHING),
             "libraries": library_versions({"numpy", "torch", *self.libraries}),
         }
 

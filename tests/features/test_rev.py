@@ -111,3 +111,26 @@ def test_digest_code_covers_all_modules_in_any_order() -> None:
 def test_digest_code_needs_a_module() -> None:
     with pytest.raises(ModuleNotFoundError, match=r"no module 'features\.nothing'"):
         digest_code("features.nothing")
+
+
+def test_digest_code_follows_imports_of_its_own_package_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / "growing"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "top.py").write_text(
+        "import json\nfrom growing import middle\n\ndef f():\n    from growing.left_out import g\n"
+    )
+    (package / "middle.py").write_text("from growing.bottom import x\n")
+    (package / "left_out.py").write_text("g = 1\n")
+
+    def digest(bottom: str, left_out: str = "g = 1\n") -> str:
+        (package / "bottom.py").write_text(bottom)
+        (package / "left_out.py").write_text(left_out)
+        digest_code.cache_clear()
+        return digest_code("growing.top", without=frozenset({"growing.left_out"}))
+
+    before = digest("x = 1\n")
+    assert digest("x = 1  # why\n") == before
+    assert digest("x = 2\n") != before
+    assert digest("x = 1\n", "g = 2\n") == before
