@@ -1,5 +1,6 @@
 """Shards: where they are cut, how they are named, and how they reach the disk whole."""
 
+import errno
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from features.rev import digest_bytes, digest_file, digest_json
 
 NAME_CHARS = 16
 _FLUSH_BYTES = 32 << 20
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,10 @@ def shard_file(name: str, fingerprint: str, suffix: str = ".arrow") -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside the given one, renamed onto it when the block ends well and removed when it does not."""
+    """A temporary path beside the given one, renamed onto it when the block ends well and removed when it does not.
+
+    Raises OSError with the given path where the disk has no room left.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp"
     try:
@@ -87,6 +92,11 @@ def replacing(path: Path) -> Iterator[Path]:
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        # Neither Arrow nor a plain write says which file it was.
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

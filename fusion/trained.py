@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from features.errors import StageError
 from features.rev import digest_file
@@ -32,7 +32,7 @@ def save_model(folder: Path, name: str, card: ModelCard, model: FusionModel) -> 
     """Write <name>.safetensors, then <name>.json with the digest of the former."""
     weights = folder / f"{name}.safetensors"
     with replacing(weights) as temporary:
-        save_file(model.state_dict(), temporary)
+        temporary.write_bytes(save(model.state_dict()))  # an error of save_file() would not say that the disk is full
     write_json(folder / f"{name}.json", {**asdict(card), "weights_digest": digest_file(weights)})
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.errors import ConfigError, SourceError
+from features.errors import ConfigError, SourceError, StageError
 from features.manifest import REJECTS_FILE
 from features.reasons import MediaError, Reason
 from features.rev import digest_code, digest_json
@@ -56,8 +56,11 @@ def ingest(params: IngestParams, folder: Path, beam: BeamParams) -> None:
 
 
 def load_recordings(folder: Path) -> list[dict[str, Any]]:
-    """The rows of the manifest that ingest wrote."""
-    return list(pq.read_table(folder / RAW_MANIFEST).to_pylist())
+    """The rows of the manifest that ingest wrote. Raises StageError if it has not run."""
+    path = folder / RAW_MANIFEST
+    if not path.is_file():
+        raise StageError(f"{path} does not exist, so stage 'ingest' has not finished: run 'dvc repro ingest'")
+    return list(pq.read_table(path).to_pylist())
 
 
 def _check_keys(samples: Sequence[RawSample]) -> None:

@@ -24,6 +24,7 @@ from pipelines.params import BeamParams
 from pipelines.progress import ShardProgress, watch_progress
 
 WORK_FOLDER = ".work"  # beside the shards while a job runs: records of finished shards and progress
+_RECORD_BYTES = 500  # of a record that says what went wrong
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,7 @@ def run_job(
     for task in todo:
         _forget_failure(task)
     if todo:
+        _check_room(todo[0])
         pipeline = _new_pipeline(params)
         paths = [task.progress_path for task in todo]
         with watch_progress(label, paths, sum(task.num_rows for task in todo)):
@@ -200,6 +202,16 @@ def is_published(task: ShardTask, known: dict[str, ShardRecord]) -> bool:
     """Whether the last version has the very shard that the task would make, and its file stands."""
     record = known.get(task.file)
     return record is not None and record.fingerprint == task.fingerprint and _is_made(task, record.shard.digest)
+
+
+def _check_room(task: ShardTask) -> None:
+    """Raise StageError before any work if the disk cannot take even a worker's account of what went wrong."""
+    room = task.record_path.with_name("room")
+    try:
+        write_json(room, "x" * _RECORD_BYTES)
+    except OSError as error:
+        raise StageError(f"{error.strerror}: {error.filename}") from error
+    room.unlink()
 
 
 def _forget_failure(task: ShardTask) -> None:

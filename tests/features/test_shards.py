@@ -1,3 +1,4 @@
+import errno
 import json
 import subprocess
 import sys
@@ -209,6 +210,13 @@ def test_describe_shard_reads_the_file_itself(tmp_path: Path) -> None:
     assert (empty.num_rows, empty.first_key, empty.last_key) == (0, None, None)
     assert len(full.digest) == 64
     assert Shard(**full.to_json()) == full
+
+
+def test_replacing_names_the_file_that_a_full_disk_did_not_take(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left on device") as raised, replacing(tmp_path / "file"):
+        raise OSError(errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28]")
+
+    assert raised.value.filename == str(tmp_path / "file")
 
 
 def test_replacing_cleans_up_when_nothing_was_written(tmp_path: Path) -> None:
