@@ -56,7 +56,7 @@ def digest_code(*modules: str, without: frozenset[str] = frozenset()) -> str:
             continue
         tree = _without_docstrings(_parse(name))
         trees[name] = ast.dump(tree)
-        todo += [found for found in _imported(tree) if found.partition(".")[0] in packages]
+        todo += _imported(tree, packages)
     return digest_bytes(*(f"{name}:{trees[name]}".encode() for name in sorted(trees)))
 
 
@@ -67,12 +67,12 @@ def _parse(module: str) -> ast.Module:
     return ast.parse(Path(spec.origin).read_bytes())
 
 
-def _imported(tree: ast.Module) -> Iterator[str]:
-    """Names of the modules that a module imports, wherever it does so; the project has no relative imports."""
+def _imported(tree: ast.Module, packages: set[str]) -> Iterator[str]:
+    """Names of the packages' modules that a module imports, wherever it does so; no import here is relative."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (alias.name for alias in node.names if alias.name.partition(".")[0] in packages)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] in packages:
             yield node.module
             package = find_spec(node.module)
             if package is not None and package.submodule_search_locations is not None:
