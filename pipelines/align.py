@@ -169,6 +169,9 @@ def _key_image(row: MediaRow, start_s: float, end_s: float) -> bytes | None:
 def _whole(row: MediaRow, extent: tuple[float, float] | None) -> MediaRow:
     """The sample as it is, with its own extent as interval where it has a timeline."""
     whole = {**row, "intervals": None, "cues": None, "labels": None}
+    if extent is None and row["intervals"]:  # a text or an image that its source places in time
+        interval = row["intervals"][0]
+        whole["start_s"], whole["end_s"] = round(interval["start_s"], 3), round(interval["end_s"], 3)
     if extent is not None:
         whole["start_s"], whole["end_s"] = round(extent[0], 3), round(extent[1], 3)
         whole["label"] = row["label"] or label_of(row["labels"], *extent)

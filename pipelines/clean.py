@@ -1,7 +1,8 @@
 """Clean: decode every file once, make each modality uniform, and keep time where it is."""
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from features.shards import cut_shards, shard_file, shard_name
 from pipelines.code import stage_code
 from pipelines.ingest import load_recordings
 from pipelines.job import Reject, ShardTask, run_job
+from pipelines.leaks import describe_leaks, find_leaks
 from pipelines.media.audio import check_not_silent, normalise_loudness, to_pcm16
 from pipelines.media.container import AudioRequest, VideoRequest, decode_recording
 from pipelines.media.image import clean_image
@@ -49,8 +51,11 @@ def clean(params: CleanParams, before: Path, folder: Path, beam: BeamParams) -> 
     step = ShardStep(Clean(params, str(Path.cwd())))
     records = run_job(step, tasks, known=known_records(folder), params=beam, label="clean")
     rejects = [reject for record in records for reject in record.rejects]
-    check_ratio("clean", rejects, len(rows), params.max_reject_ratio)
+    num_samples = sum(len(sample_keys(row)) for row in rows)
+    check_ratio("clean", rejects, num_samples, params.max_reject_ratio)
     publish_stage(folder, stage="clean", settings=settings, records=records, before=before)
+    if leaks := find_leaks(row for row in rows if row["key"] not in copies):
+        sys.stderr.write(describe_leaks(leaks) + "\n")
     say_outcome("clean", num_in=len(rows), num_out=sum(record.shard.num_rows for record in records), rejects=rejects)
 
 
@@ -63,6 +68,11 @@ def find_copies(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
         if original != row["key"]:
             copies[row["key"]] = original
     return copies
+
+
+def sample_keys(row: dict[str, Any]) -> list[str]:
+    """Keys of the samples that a recording is to become as far as its source names them: its intervals', or its own."""
+    return [span["key"] for span in row["intervals"] or () if span["key"]] or [row["key"]]
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,7 @@ class Clean:
     def __call__(self, row: dict[str, Any]) -> Outcome:
         if row["copy_of"]:
             text = f"the same content as {row['copy_of']!r}, which is kept"
-            return [], [Reject(row["key"], "clean", Reason.DUPLICATE, "sample", text)]
+            return [], _whole_rejects(row, Reason.DUPLICATE, text)
         source, source_digest = sources_of(row)
         named = {name: row[name] for name in ("key", "group", "split", "label", "meta", "intervals")}
         cleaned = media_row(**named, recording=row["key"], variant=0, source=source, source_digest=source_digest)
@@ -98,7 +108,10 @@ class Clean:
             if (error := _attempt(fill, work))
         ]
         if all(cleaned[modality_field(modality)] is None for modality in MODALITIES):
-            return [], [_whole_reject(row["key"], rejects)]
+            reason, text = Reason.NO_STREAM, "its files hold no text, image, audio or video"
+            if rejects:  # the first of what befell its parts
+                reason, text = Reason(rejects[0].reason), rejects[0].text
+            return [], _whole_rejects(row, reason, text)
         return [cleaned], rejects
 
     def _fill_text(self, work: "_Work") -> None:
@@ -181,8 +194,6 @@ def _attempt(fill: Callable[[_Work], None], work: _Work) -> MediaError | None:
     return None
 
 
-def _whole_reject(key: str, rejects: Sequence[Reject]) -> Reject:
-    """The one reject of a sample that has nothing left: the first of what befell its parts."""
-    if not rejects:
-        return Reject(key, "clean", Reason.NO_STREAM, "sample", "its files hold no text, image, audio or video")
-    return replace(rejects[0], dropped="sample")
+def _whole_rejects(row: dict[str, Any], reason: Reason, text: str) -> list[Reject]:
+    """One reject for each sample that is lost with the recording."""
+    return [Reject(key, "clean", reason, "sample", text) for key in sample_keys(row)]

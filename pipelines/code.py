@@ -6,7 +6,10 @@ from features.rev import digest_code
 _PLUMBING = frozenset(
     {
         *(f"features.{name}" for name in ("errors", "reasons", "rev", "view")),
-        *(f"pipelines.{name}" for name in ("code", "ingest", "inventory", "job", "params", "progress", "stage")),
+        *(
+            f"pipelines.{name}"
+            for name in ("code", "ingest", "inventory", "job", "leaks", "params", "progress", "stage")
+        ),
     }
 )
 

@@ -78,6 +78,12 @@ def test_align_passes_a_sample_without_a_timeline_through() -> None:
     assert rows[0]["digests"]["image"] is not None
 
 
+def test_align_keeps_the_interval_of_a_text_that_its_source_places_in_time() -> None:
+    said = recording(audio=None, frames=None, text="hello", intervals=[span(1.0, 2.5, key="rec")])
+    rows, _ = ALIGN(said)
+    assert (rows[0]["key"], rows[0]["start_s"], rows[0]["end_s"]) == ("rec", 1.0, 2.5)
+
+
 def test_align_keeps_a_recording_without_cues_whole() -> None:
     rows, _ = ALIGN(recording())
     assert (rows[0]["key"], rows[0]["start_s"], rows[0]["end_s"]) == ("rec", 0.0, 10.0)

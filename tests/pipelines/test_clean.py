@@ -12,6 +12,7 @@ from corpus import PARAMS_FILE
 from features.reasons import Reason
 from pipelines.clean import Clean, find_copies
 from pipelines.media.audio import from_pcm16
+from pipelines.media.spans import span
 from pipelines.params import load_params
 from pipelines.raw import FILE_COLUMNS, file_ref
 
@@ -98,6 +99,13 @@ def test_clean_rejects_an_exact_copy_and_names_the_original(clean: Clean) -> Non
     rows, rejects = clean(raw(video="rec.mp4", copy_of="first"))
     assert rows == []
     assert (rejects[0].reason, rejects[0].text) == (Reason.DUPLICATE, "the same content as 'first', which is kept")
+
+
+def test_clean_rejects_every_sample_of_a_recording_that_is_lost(clean: Clean, tmp_path: Path) -> None:
+    (tmp_path / "rec.mp4").write_text("not a film")
+    rows, rejects = clean(raw(video="rec.mp4", intervals=[span(0, 1, key="a"), span(1, 2, key="b")]))
+    assert rows == []
+    assert [(reject.key, reject.dropped) for reject in rejects] == [("a", "sample"), ("b", "sample")]
 
 
 def test_clean_drops_a_broken_transcript_and_labels_and_says_so(clean: Clean, tmp_path: Path) -> None:
