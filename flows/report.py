@@ -99,7 +99,7 @@ def _scores(results: Path) -> Section:
     path = results / "metrics.json"
     metrics = json.loads(path.read_text()) if path.exists() else {}
     models = sorted(metrics, key=lambda model: (model == "concat", model))
-    rows = [(model, *(metrics[model][name] for name in _SCORES)) for model in models]
+    rows = [(model, *(round(metrics[model][name], 3) for name in _SCORES)) for model in models]
     return Section(title, ("model", *_SCORES), rows, _evidence(results) if rows else "no model: nothing is labelled")
 
 
