@@ -20,14 +20,18 @@ def _image(row: MediaRow) -> str | None:
 
 
 def _audio(row: MediaRow) -> str | None:
+    """The sound and its place from the start of the segment, as for video."""
     if row["audio"] is None:
         return None
-    return digest_bytes(row["audio"], str(row["audio_rate_hz"]).encode())
+    return digest_bytes(row["audio"], str(row["audio_rate_hz"]).encode(), _times_us(row, [row["audio_start_s"]]))
 
 
 def _video(row: MediaRow) -> str | None:
     """Frames and their times from the start of the segment, so that a shift of the whole recording changes nothing."""
     if row["frames"] is None:
         return None
-    times_us = np.rint((np.array([*row["frame_times_s"], row["frames_end_s"]]) - row["start_s"]) * 1e6)
-    return digest_bytes(times_us.astype("<i8").tobytes(), *row["frames"])
+    return digest_bytes(_times_us(row, [*row["frame_times_s"], row["frames_end_s"]]), *row["frames"])
+
+
+def _times_us(row: MediaRow, times_s: list[float]) -> bytes:
+    return np.rint((np.array(times_s) - row["start_s"]) * 1e6).astype("<i8").tobytes()

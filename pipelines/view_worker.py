@@ -135,7 +135,7 @@ def read_media(table: pa.Table, row: int, modality: str) -> Media:
         return table.column(name)[row].as_py()
 
     if modality == "audio":
-        return Audio(from_pcm16(value("audio")), value("audio_rate_hz"))
+        return Audio(from_pcm16(value("audio")), value("audio_rate_hz"), value("audio_start_s") - value("start_s"))
     if modality == "video":
         start_s = value("start_s")
         times_s = np.array(value("frame_times_s")) - start_s

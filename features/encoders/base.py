@@ -9,10 +9,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Audio:
-    """wave_T: float32 [sample], mono, full scale is 1."""
+    """wave_T: float32 [sample], mono, full scale is 1; start_s: its first one, seconds from the sample's start."""
 
     wave_T: np.ndarray
     rate_hz: int
+    start_s: float = 0.0
 
 
 @dataclass(frozen=True)

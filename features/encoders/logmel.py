@@ -9,7 +9,7 @@ from torch import Tensor
 from features.encoders.base import Encoder, Media, Prepared
 from features.encoders.network import Network, NetworkEncoder
 from features.encoders.options import read_options
-from features.encoders.waves import pad_to, wave_at, window_intervals
+from features.encoders.waves import pad_to, take_clip, wave_at, window_intervals
 from features.view import View
 
 NUM_MELS = 64
@@ -49,10 +49,10 @@ def _bring(rate_hz: int, device: str) -> Network:
 
     def prepare(media: Media) -> Prepared:
         """The clip as one unit; one that is shorter than a window is filled up with zeros to one window."""
-        clip_T, duration_s = wave_at(media, rate_hz)
-        wave_T = pad_to(clip_T, window)
+        clip = take_clip(media)
+        wave_T = pad_to(wave_at(clip, rate_hz), window)
         num_windows = 1 + (len(wave_T) - window) // hop
-        times_T2 = window_intervals(num_windows, window=window, hop=hop, rate_hz=rate_hz, duration_s=duration_s)
+        times_T2 = window_intervals(clip, num_windows, window=window, hop=hop, rate_hz=rate_hz)
         return Prepared([wave_T], times_T2)
 
     def forward(waves_BT: Tensor) -> Tensor:

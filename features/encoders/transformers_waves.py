@@ -13,7 +13,7 @@ from transformers.utils.logging import disable_progress_bar
 from features.encoders.base import Encoder, Media, Prepared
 from features.encoders.network import Network, NetworkEncoder, settle
 from features.encoders.options import read_options
-from features.encoders.waves import pad_to, wave_at, window_intervals
+from features.encoders.waves import pad_to, take_clip, wave_at, window_intervals
 from features.encoders.weights import digest_weights, find_folder
 from features.errors import EncoderError
 from features.view import View
@@ -53,13 +53,12 @@ def _bring(find: Callable[[], Path], device: str) -> Network:
     window, hop = receptive_field(kernels, strides)
 
     def prepare(media: Media) -> Prepared:
-        wave_T, duration_s = wave_at(media, extractor.sampling_rate)
+        clip = take_clip(media)
+        wave_T = wave_at(clip, extractor.sampling_rate)
         features = extractor(wave_T, sampling_rate=extractor.sampling_rate, return_tensors="np")
         unit_T = pad_to(features["input_values"][0].astype(np.float32), window)
         num_windows = 1 + (len(unit_T) - window) // hop
-        times_T2 = window_intervals(
-            num_windows, window=window, hop=hop, rate_hz=extractor.sampling_rate, duration_s=duration_s
-        )
+        times_T2 = window_intervals(clip, num_windows, window=window, hop=hop, rate_hz=extractor.sampling_rate)
         return Prepared([unit_T], times_T2)
 
     def forward(waves_BT: Tensor) -> Tensor:

@@ -118,8 +118,15 @@ def test_receptive_field_of_wav2vec2_is_25_ms_every_20_ms():
 
 
 def test_window_intervals_never_reach_beyond_the_clip():
-    times_T2 = window_intervals(2, window=400, hop=160, rate_hz=16_000, duration_s=0.03)
+    clip = Audio(np.zeros(480, np.float32), 16_000)
+    times_T2 = window_intervals(clip, 2, window=400, hop=160, rate_hz=16_000)
     assert times_T2.tolist() == [[0.0, 0.025], [0.01, 0.03]]
+
+
+def test_window_intervals_count_from_the_start_of_the_sample():
+    clip = Audio(np.zeros(480, np.float32), 16_000, start_s=0.25)
+    times_T2 = window_intervals(clip, 2, window=400, hop=160, rate_hz=16_000)
+    assert times_T2.tolist() == [[0.25, 0.275], [0.26, 0.28]]
 
 
 @pytest.fixture(scope="module")
