@@ -1,5 +1,6 @@
 """Align: cut recordings into segments whose text, audio, frames and image share one clock."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from pipelines.params import AlignParams, BeamParams
 from pipelines.stage import Outcome, read_rows, run_stage, tasks_per_shard
 
 _PCM_BYTES = 2
+_ANY_TIME = (-math.inf, math.inf)
 
 
 def align(params: AlignParams, before: Path, folder: Path, beam: BeamParams) -> None:
@@ -43,7 +45,7 @@ def align(params: AlignParams, before: Path, folder: Path, beam: BeamParams) -> 
 @dataclass(frozen=True)
 class Align:
     """Cuts one recording: by the manifest's intervals, else by its transcript's cues, else by its labelled intervals;
-    a sample with none of these passes through whole."""
+    a sample with none of these passes through whole. Without audio and video only the manifest's intervals cut."""
 
     params: AlignParams
     schema: ClassVar[pa.Schema] = MEDIA_SCHEMA
@@ -54,13 +56,13 @@ class Align:
     def __call__(self, row: MediaRow) -> Outcome:
         extent = media_extent(row)
         spans = row["intervals"] or row["cues"] or row["labels"]
-        if extent is None or not spans:
-            return [_whole(row, extent)], []
+        if not spans or (extent is None and not row["intervals"]):
+            return [_whole(row, extent)], _without_timeline(row, spans)
         rows: list[MediaRow] = []
-        rejects: list[Reject] = []
+        rejects: list[Reject] = _text_beside_cues(row)
         for index, span in enumerate(spans):
             key = span["key"] or f"{row['key']}/{index:04d}"
-            bounds = clip_span(key, span, extent, self.params.min_s)
+            bounds = clip_span(key, span, extent or _ANY_TIME, self.params.min_s)
             if isinstance(bounds, Reject):
                 rejects.append(bounds)
                 continue
@@ -68,9 +70,24 @@ class Align:
             rejects += clipped
             rows.append(cut_segment(row, key, span, start_s, end_s))
         if not rows:
-            text = f"none of its {len(spans)} segments could be cut; first: {rejects[0].text}"
-            rejects.append(Reject(row["key"], "align", rejects[0].reason, "sample", text))
+            first = next(reject for reject in rejects if reject.dropped == "sample")
+            text = f"none of its {len(spans)} segments could be cut; first: {first.text}"
+            rejects.append(Reject(row["key"], "align", first.reason, "sample", text))
         return rows, rejects
+
+
+def _without_timeline(row: MediaRow, spans: Sequence[dict[str, Any]] | None) -> list[Reject]:
+    if not spans:
+        return []
+    text = f"{len(spans)} segments are not cut, since it has no audio and no video: it stays whole"
+    return [Reject(row["key"], "align", Reason.OUTSIDE_MEDIA, "part", text)]
+
+
+def _text_beside_cues(row: MediaRow) -> list[Reject]:
+    if not (row["cues"] and row["text"]):
+        return []
+    text = "its text is a second one beside its transcript, whose cues are kept"
+    return [Reject(row["key"], "align", Reason.DUPLICATE, "part", text)]
 
 
 def media_extent(row: MediaRow) -> tuple[float, float] | None:
@@ -133,7 +150,7 @@ def cut_segment(row: MediaRow, key: str, span: dict[str, Any], start_s: float, e
         start_s=start_s,
         end_s=end_s,
         variant=0,
-        text=span["text"] or text_of(row["cues"] if span["key"] else None, start_s, end_s),
+        text=span["text"] or text_of(row["cues"] if span["key"] else None, start_s, end_s) or _text_of_all(row),
         image=image,
         audio=audio,
         audio_rate_hz=row["audio_rate_hz"] if audio is not None else None,
@@ -146,6 +163,13 @@ def cut_segment(row: MediaRow, key: str, span: dict[str, Any], start_s: float, e
         meta=span["meta"] or row["meta"],
     )
     return {**segment, "digests": sample_digests(segment)}
+
+
+def _text_of_all(row: MediaRow) -> str | None:
+    """The text of a recording as a whole, for each of its segments, as its image and label are; a transcript's cues
+    stand instead of it."""
+    text: str | None = None if row["cues"] else row["text"]
+    return text
 
 
 def label_of(labels: Sequence[dict[str, Any]] | None, start_s: float, end_s: float) -> str | None:
@@ -169,9 +193,6 @@ def _key_image(row: MediaRow, start_s: float, end_s: float) -> bytes | None:
 def _whole(row: MediaRow, extent: tuple[float, float] | None) -> MediaRow:
     """The sample as it is, with its own extent as interval where it has a timeline."""
     whole = {**row, "intervals": None, "cues": None, "labels": None}
-    if extent is None and row["intervals"]:  # a text or an image that its source places in time
-        interval = row["intervals"][0]
-        whole["start_s"], whole["end_s"] = round(interval["start_s"], 3), round(interval["end_s"], 3)
     if extent is not None:
         whole["start_s"], whole["end_s"] = round(extent[0], 3), round(extent[1], 3)
         whole["label"] = row["label"] or label_of(row["labels"], *extent)

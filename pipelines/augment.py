@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.reasons import MediaError
 from features.rev import digest_json, library_versions, seed_of
 from features.sample import MEDIA_SCHEMA, MediaRow
 from features.shards import read_shard, shard_file
 from pipelines.code import stage_code
 from pipelines.digests import sample_digests
-from pipelines.job import ShardTask
+from pipelines.job import Reject, ShardTask
 from pipelines.media.variants import vary_audio, vary_frames, vary_image, vary_text
 from pipelines.params import AugmentParams, BeamParams
 from pipelines.raw import VARIANT_MARK
@@ -52,6 +53,11 @@ def _tasks(manifest: StageManifest, before: Path, folder: Path, settings: dict[s
     return tasks
 
 
+def variant_key(key: str, copy: int) -> str:
+    """The key of an augmented copy of a sample."""
+    return f"{key}{VARIANT_MARK}{copy}"
+
+
 @dataclass(frozen=True)
 class Augment:
     """Makes the variants of one training sample; the random numbers are a function of seed, key, copy and modality."""
@@ -64,11 +70,18 @@ class Augment:
         return read_rows(Path(inputs), [index for index, split in enumerate(splits) if split == "train"])
 
     def __call__(self, row: MediaRow) -> Outcome:
-        return [self._variant(row, copy) for copy in range(1, self.params.copies + 1)], []
+        rows: list[MediaRow] = []
+        rejects: list[Reject] = []
+        for copy in range(1, self.params.copies + 1):
+            try:
+                rows.append(self._variant(row, copy))
+            except MediaError as error:
+                rejects.append(Reject(variant_key(row["key"], copy), "augment", error.reason, "sample", str(error)))
+        return rows, rejects
 
     def _variant(self, row: MediaRow, copy: int) -> MediaRow:
         params = self.params
-        varied = {**row, "key": f"{row['key']}{VARIANT_MARK}{copy}", "variant": copy}
+        varied = {**row, "key": variant_key(row["key"], copy), "variant": copy}
         if row["text"] is not None:
             rng = self._rng(row, copy, "text")
             varied["text"] = vary_text(row["text"], rng, drop=params.text_drop, swap=params.text_swap)

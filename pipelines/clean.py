@@ -107,6 +107,7 @@ class Clean:
             )
             if (error := _attempt(fill, work))
         ]
+        rejects += self._clean_intervals(cleaned)
         if all(cleaned[modality_field(modality)] is None for modality in MODALITIES):
             reason, text = Reason.NO_STREAM, "its files hold no text, image, audio or video"
             if rejects:  # the first of what befell its parts
@@ -168,6 +169,19 @@ class Clean:
             if error.reason == Reason.EMPTY:
                 return None
             raise
+
+    def _clean_intervals(self, cleaned: MediaRow) -> list[Reject]:
+        """Clean the texts that the manifest gives its intervals, and say which of them cannot be used."""
+        spans, rejects = [], []
+        for span in cleaned["intervals"] or ():
+            text = None
+            try:
+                text = self._cue_text(span["text"])
+            except MediaError as error:
+                rejects.append(Reject(span["key"], "clean", error.reason, "text", str(error)))
+            spans.append({**span, "text": text})
+        cleaned["intervals"] = spans or None
+        return rejects
 
     def _fill_labels(self, work: "_Work") -> None:
         if work.row["labels"] is not None:

@@ -181,3 +181,40 @@ def test_digests_do_not_see_where_on_the_timeline_a_segment_lies() -> None:
     cut_early = cut_segment(early, "a", span(0, 1), 1.0, 2.0)
     cut_late = cut_segment(late, "a", span(0, 1), 6.0, 7.0)
     assert cut_early["digests"] == cut_late["digests"]
+
+
+def test_align_gives_every_segment_the_text_of_the_whole_unless_there_are_cues() -> None:
+    labels = [span(0.0, 2.0, label="a"), span(2.0, 4.0, label="b")]
+    rows, rejects = ALIGN(recording(labels=labels, text="a talk"))
+    assert [(row["text"], row["label"]) for row in rows] == [("a talk", "a"), ("a talk", "b")]
+    assert rejects == []
+    rows, rejects = ALIGN(recording(cues=[span(0.0, 2.0, text="one"), span(2.0, 4.0)], text="a talk"))
+    assert [row["text"] for row in rows] == ["one", None]
+    assert [(reject.key, reject.reason, reject.dropped) for reject in rejects] == [("rec", Reason.DUPLICATE, "part")]
+
+
+def test_align_without_audio_and_video_keeps_the_manifests_samples_and_says_what_else_is_lost() -> None:
+    silent = {"audio": None, "audio_start_s": None, "frames": None, "frame_times_s": None, "image": b"still"}
+    intervals = [span(0.0, 2.0, key="a", text="one"), span(2.0, 40.0, key="b", label="x")]
+    rows, rejects = ALIGN(recording(intervals=intervals, **silent))
+    assert rejects == []
+    assert [(row["key"], row["start_s"], row["end_s"], row["text"], row["label"]) for row in rows] == [
+        ("a", 0.0, 2.0, "one", None),
+        ("b", 2.0, 40.0, None, "x"),
+    ]
+    rows, rejects = ALIGN(recording(cues=[span(0.0, 2.0, text="one")], **silent))
+    assert [(row["key"], row["start_s"], row["cues"]) for row in rows] == [("rec", None, None)]
+    assert [(reject.key, reject.reason, reject.dropped) for reject in rejects] == [
+        ("rec", Reason.OUTSIDE_MEDIA, "part")
+    ]
+
+
+def test_align_tells_sound_that_starts_late_from_the_same_sound_in_time() -> None:
+    late = recording(audio_start_s=0.25, cues=[span(0.0, 0.5), span(1.0, 2.0)])
+    (first, second), _ = ALIGN(late)
+    assert (first["audio_start_s"], first["start_s"]) == (0.25, 0.0)
+    assert (second["audio_start_s"], second["start_s"]) == (1.0, 1.0)
+    (whole,), _ = ALIGN(recording(audio_start_s=0.25))
+    (in_time,), _ = ALIGN(recording(frames=None, frame_times_s=None, frames_end_s=None))
+    assert (whole["audio"], whole["start_s"]) == (in_time["audio"], in_time["start_s"])
+    assert whole["digests"]["audio"] != in_time["digests"]["audio"]

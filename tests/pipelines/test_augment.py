@@ -4,6 +4,7 @@ import media_files
 import pytest
 from test_align import recording
 
+from features.reasons import Reason
 from pipelines.augment import Augment
 from pipelines.media.audio import to_pcm16
 from pipelines.params import AugmentParams
@@ -63,3 +64,12 @@ def test_augment_leaves_absent_modalities_absent(sample: dict[str, object]) -> N
     rows, _ = Augment(PARAMS)({**sample, "text": None, "image": None, "frames": None})
     assert all(row["text"] is row["image"] is row["frames"] is None for row in rows)
     assert all(row["digests"]["video"] is None for row in rows)
+
+
+def test_augment_rejects_a_copy_whose_image_cannot_be_decoded(sample: dict[str, object]) -> None:
+    rows, rejects = Augment(PARAMS)({**sample, "image": b"no image"})
+    assert rows == []
+    assert [(reject.key, reject.reason, reject.dropped) for reject in rejects] == [
+        ("rec/0001~1", Reason.UNDECODABLE, "sample"),
+        ("rec/0001~2", Reason.UNDECODABLE, "sample"),
+    ]

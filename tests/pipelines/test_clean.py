@@ -108,6 +108,20 @@ def test_clean_rejects_every_sample_of_a_recording_that_is_lost(clean: Clean, tm
     assert [(reject.key, reject.dropped) for reject in rejects] == [("a", "sample"), ("b", "sample")]
 
 
+def test_clean_cleans_the_text_of_every_interval(clean: Clean, tmp_path: Path) -> None:
+    write_video(tmp_path)
+    texts = {"a": "it\u00e2\u20ac\u2122s\n one", "b": "x" * 10_001, "c": " ", "d": None}
+    intervals = [{**span(0, 1, key=key), "text": text} for key, text in texts.items()]
+    rows, rejects = clean(raw(video="rec.mp4", intervals=intervals))
+    assert [(one["key"], one["text"]) for one in rows[0]["intervals"]] == [
+        ("a", "it's one"),
+        ("b", None),
+        ("c", None),
+        ("d", None),
+    ]
+    assert [(reject.key, reject.reason, reject.dropped) for reject in rejects] == [("b", Reason.TOO_LONG, "text")]
+
+
 def test_clean_drops_a_broken_transcript_and_labels_and_says_so(clean: Clean, tmp_path: Path) -> None:
     write_video(tmp_path)
     (tmp_path / "rec.srt").write_text("this is no transcript")
