@@ -1,0 +1,168 @@
+"""Making one shard of a view: what is encoded, what is copied, what is absent and what is rejected."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from test_align import RATE_HZ, recording
+
+from features.encoders.base import Audio, Media, Prepared, Video
+from features.reasons import Reason
+from features.sample import MEDIA_SCHEMA, media_row
+from features.shards import read_shard, shard_writer
+from features.view import View
+from pipelines.job import ShardRecord, ShardTask
+from pipelines.progress import ShardProgress
+from pipelines.view_worker import EncodeShard, ShardRows, read_media
+
+TEXTS = ["one", None, "three", "fourteen", "five"]
+
+
+@dataclass
+class CountingEncoder:
+    """A letter of a text is a vector (its code, its place, 1) of half a second; notes every text it prepares."""
+
+    inputs: frozenset[str] = frozenset({"text"})
+    batch_size: int = 4
+    dim: int = 3
+    seen: list[str] = field(default_factory=list)
+    num_loads: int = 0
+
+    def definition(self) -> dict[str, Any]:
+        return {"name": "counting", "weights_digest": None}
+
+    def load(self, device: str) -> None:
+        self.num_loads += 1
+
+    def prepare(self, media: Media) -> Prepared:
+        assert isinstance(media, str)
+        self.seen.append(media)
+        codes = {"?": np.nan, "!": 1e6}  # no number, and one that float16 cannot hold
+        units = [np.array([codes.get(letter, ord(letter)), place, 1.0]) for place, letter in enumerate(media)]
+        starts_T = np.arange(len(media)) / 2
+        return Prepared(units, np.stack([starts_T, starts_T + 0.5], axis=1))
+
+    def encode(self, units_B: np.ndarray) -> list[np.ndarray]:
+        assert len(units_B) == self.batch_size
+        return [unit[None] for unit in units_B]
+
+
+def write_media(folder: Path, texts: Sequence[str | None]) -> Path:
+    """A shard of samples with these texts."""
+    path = folder / "media.arrow"
+    with shard_writer(path, MEDIA_SCHEMA) as writer:
+        for index, text in enumerate(texts):
+            identity = {"key": f"rec/{index}", "recording": "rec", "group": "rec", "split": "train", "variant": 0}
+            writer.append(media_row(**identity, text=text, source="rec.txt", source_digest="0"))
+    return path
+
+
+def make(
+    worker: EncodeShard, folder: Path, media: Path, stored: dict[int, tuple[str, int]] | None = None
+) -> tuple[ShardRecord, pa.Table]:
+    """The record and the rows of a shard over all samples of the media shard; stored: rows to be copied."""
+    keys = read_shard(media)["key"].to_pylist()
+    rows = ShardRows(
+        keys=keys,
+        feature_keys=[f"print of {key}" for key in keys],
+        media=[(str(media), index) for index in range(len(keys))],
+        stored=[(stored or {}).get(index) for index in range(len(keys))],
+    )
+    task = ShardTask("shard", str(folder), "shard.arrow", "0", len(keys), rows)
+    record = worker(task, ShardProgress(folder / "progress"))
+    return record, read_shard(task.path)
+
+
+def worker_of(encoder: CountingEncoder, **declared: Any) -> EncodeShard:
+    return EncodeShard(View(name="letters", input="text", encoder="counting", **declared), encoder, "cpu")
+
+
+def test_encode_shard_keeps_the_order_and_a_null_where_a_sample_lacks_the_modality(tmp_path: Path) -> None:
+    media = write_media(tmp_path, TEXTS)
+    record, table = make(worker_of(CountingEncoder(), pooling="max"), tmp_path, media)
+
+    assert table["key"].to_pylist() == [f"rec/{index}" for index in range(5)]
+    assert table["embedding"].to_pylist() == [
+        None if text is None else [max(map(ord, text)), len(text) - 1, 1] for text in TEXTS
+    ]
+    assert (record.num_in, record.shard.num_rows, record.rejects) == (5, 5, ())
+    assert (tmp_path / "progress").read_text() == "5 0"
+
+
+@pytest.mark.parametrize("pooling", ["mean", "sequence"])
+def test_encode_shard_copies_stored_rows_byte_for_byte_without_encoding_them(tmp_path: Path, pooling: str) -> None:
+    media = write_media(tmp_path, TEXTS)
+    _, before = make(worker_of(CountingEncoder(), pooling=pooling), tmp_path / "before", media)
+    encoder = CountingEncoder()
+    old = str(tmp_path / "before" / "shard.arrow")
+    record, after = make(worker_of(encoder, pooling=pooling), tmp_path / "after", media, {0: (old, 0), 3: (old, 3)})
+
+    assert sorted(encoder.seen) == ["five", "three"]
+    assert after.equals(before)
+    assert (tmp_path / "after" / "shard.arrow").read_bytes() == (tmp_path / "before" / "shard.arrow").read_bytes()
+    assert record.rejects == ()
+
+
+def test_encode_shard_takes_a_stored_row_at_its_word(tmp_path: Path) -> None:
+    """What is copied is the stored row, not the media beside it."""
+    other = write_media(tmp_path / "other", ["zzz"])
+    make(worker_of(CountingEncoder()), tmp_path / "old", other)
+    media = write_media(tmp_path, ["one", "two"])
+    stored = {1: (str(tmp_path / "old" / "shard.arrow"), 0)}
+    _, table = make(worker_of(CountingEncoder()), tmp_path / "new", media, stored)
+
+    assert table["embedding"].to_pylist()[1] == [ord("z"), 1, 1]
+
+
+@pytest.mark.parametrize("bad", ["a?c", "a!c"])
+def test_encode_shard_rejects_what_is_not_finite_and_leaves_its_neighbours_alone(tmp_path: Path, bad: str) -> None:
+    _, whole = make(worker_of(CountingEncoder()), tmp_path / "whole", write_media(tmp_path, ["one", "abc", "five"]))
+    media = write_media(tmp_path / "broken", ["one", bad, "five"])
+    record, broken = make(worker_of(CountingEncoder()), tmp_path / "with", media)
+
+    (reject,) = record.rejects
+    assert (reject.key, reject.stage, reject.reason, reject.dropped) == ("rec/1", "embed", Reason.NON_FINITE, "text")
+    assert reject.text.startswith("view letters: ")
+    assert broken["embedding"].to_pylist()[1] is None
+    for row in (0, 2):
+        assert broken.slice(row, 1).equals(whole.slice(row, 1))
+    assert (tmp_path / "with" / "progress").read_text() == "3 1"
+
+
+def test_encode_shard_keeps_the_intervals_of_sequences(tmp_path: Path) -> None:
+    media = write_media(tmp_path, ["ab", None, "c"])
+    _, table = make(worker_of(CountingEncoder(), pooling="sequence", dtype="float32"), tmp_path, media)
+
+    assert table["embedding"].to_pylist() == [[[97, 0, 1], [98, 1, 1]], None, [[99, 0, 1]]]
+    assert table["start_s"].to_pylist() == [[0.0, 0.5], None, [0.0]]
+    assert table["end_s"].to_pylist() == [[0.5, 1.0], None, [0.5]]
+
+
+def test_encode_shard_loads_its_model_once_for_many_shards(tmp_path: Path) -> None:
+    encoder = CountingEncoder()
+    worker = worker_of(encoder)
+    for name in ("first", "second"):
+        make(worker, tmp_path / name, write_media(tmp_path / name, ["one"]))
+
+    assert encoder.num_loads == 1
+
+
+def test_read_media_counts_time_from_the_start_of_the_sample(tmp_path: Path) -> None:
+    path = tmp_path / "media.arrow"
+    with shard_writer(path, MEDIA_SCHEMA) as writer:
+        writer.append({**recording(audio_start_s=2.5, frame_times_s=[1.75 + index / 4 for index in range(36)])})
+        writer.append({**recording(), "key": "text", "text": "hello", "image": b"png"})
+    table = read_shard(path)
+    table = table.set_column(table.schema.get_field_index("start_s"), "start_s", pa.array([2.0, None]))
+    audio, video = (read_media(table, 0, modality) for modality in ("audio", "video"))
+
+    assert isinstance(audio, Audio)
+    assert (audio.start_s, audio.rate_hz, len(audio.wave_T)) == (0.5, RATE_HZ, 10 * RATE_HZ)
+    assert isinstance(video, Video)
+    assert video.times_s[:2].tolist() == [-0.25, 0.0]
+    assert video.end_s == 7.0
+    assert (read_media(table, 1, "text"), read_media(table, 1, "image")) == ("hello", b"png")
