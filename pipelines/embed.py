@@ -142,6 +142,8 @@ def _stored_rows(folder: Path, plan: PlannedView) -> dict[str, tuple[str, int]]:
         if stored.rev == plan.rev:
             for file in stored.files.values():
                 path = (folder / stored.name / file).resolve()
+                if not path.exists():  # somebody removed it: its rows are encoded again
+                    continue
                 table = read_shard(path)
                 present = table.column("embedding").is_valid().to_pylist()
                 for row, key in enumerate(table.column("feature_key").to_pylist()):

@@ -93,7 +93,8 @@ def content_digest(row: dict[str, Any]) -> str:
     Its text counts: one picture with two captions is two samples. Labels and transcripts, which describe it, do not.
     """
     files = {column: row[column]["digest"] for column in ("image", "audio", "video") if row[column]}
-    return digest_json([files, row["text"], row["intervals"]])
+    intervals = [[span[name] for name in ("start_s", "end_s", "text")] for span in row["intervals"] or ()]
+    return digest_json([files, row["text"], intervals])
 
 
 def sources_of(row: dict[str, Any]) -> tuple[str, str]:

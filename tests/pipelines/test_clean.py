@@ -154,3 +154,11 @@ def test_copies_are_found_by_content_not_by_name() -> None:
     assert find_copies([one, two, other]) == {"two": "one"}
     spoken, again = {**raw(text="hello"), "key": "a"}, {**raw(text="hello"), "key": "b"}
     assert find_copies([spoken, again]) == {"b": "a"}
+
+
+def test_copies_with_the_same_intervals_are_found_whatever_their_samples_are_called() -> None:
+    one = raw(audio="a.wav", intervals=[span(0, 1, key="one/a", label="x"), span(1, 2, key="one/b")])
+    two = raw(audio="a.wav", intervals=[span(0, 1, key="two/a"), span(1, 2, key="two/b")])
+    other = raw(audio="a.wav", intervals=[span(2, 3, key="other/a")])
+    one["key"], two["key"], other["key"] = "one", "two", "other"
+    assert find_copies([one, two, other]) == {"two": "one"}
