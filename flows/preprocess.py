@@ -14,10 +14,11 @@ from features.errors import StageError
 from flows.report import collect_report, report_markdown
 
 _ERROR_PREFIX = "plait: error: "
+_DVC_PREFIX = "ERROR: failed to reproduce "
 ARTIFACT_KEY = "plait-report"
 
 
-class StageInterruptedError(RuntimeError):
+class StageInterruptedError(StageError):
     """A stage ended without naming an error of its own: killed, or cut off from a disk or a server."""
 
 
@@ -41,6 +42,15 @@ def may_pass_next_time(task: Any, run: TaskRun, state: State[Any]) -> bool:
     return isinstance(outcome, StageInterruptedError)
 
 
+def _named_error(line: str) -> str | None:
+    """The error that a line of a stage's output names: its own, or DVC's, which may find that an input is missing."""
+    if line.startswith(_ERROR_PREFIX):
+        return line.removeprefix(_ERROR_PREFIX).strip()
+    if line.startswith(_DVC_PREFIX) and "failed to run:" not in line:
+        return line.removeprefix(_DVC_PREFIX).strip()
+    return None
+
+
 @task(retries=2, retry_delay_seconds=10, retry_condition_fn=may_pass_next_time)
 def reproduce(stage: str, project: str) -> None:
     """Run one stage through DVC, which skips it when nothing it depends on has changed.
@@ -56,8 +66,7 @@ def reproduce(stage: str, project: str) -> None:
     ) as process:
         for line in process.stdout or ():
             logger.info(line.rstrip())
-            if line.startswith(_ERROR_PREFIX):
-                error = line.removeprefix(_ERROR_PREFIX).strip()
+            error = error or _named_error(line)
     if error:
         raise StageError(f"stage {stage}: {error}")
     if process.returncode:

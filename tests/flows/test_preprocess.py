@@ -73,6 +73,16 @@ def test_a_stage_that_names_its_error_is_not_tried_again(tmp_path: Path) -> None
     assert ran(tmp_path) == ["first"]
 
 
+def test_a_stage_whose_input_is_missing_is_not_tried_again(tmp_path: Path) -> None:
+    write_project(tmp_path, first="true")
+    stages = yaml.safe_load((tmp_path / "dvc.yaml").read_text())
+    stages["stages"]["first"]["deps"] = ["nowhere"]
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump(stages))
+    with pytest.raises(StageError, match=r"stage first: .*nowhere") as raised:
+        _one_stage("first", str(tmp_path))
+    assert not isinstance(raised.value, StageInterruptedError)
+
+
 def test_a_stage_that_was_killed_is_tried_again(tmp_path: Path) -> None:
     write_project(tmp_path, first="(test -e tried || (touch tried && kill -9 $$))")
     _one_stage("first", str(tmp_path))
