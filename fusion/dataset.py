@@ -65,11 +65,12 @@ class Labelled:
 
 
 def model_views(store: Store) -> dict[str, list[str]]:
-    """The models that a store gives, each with the views it sees: one a pooled view, and their concatenation.
+    """The models that a store gives, each with the views it sees: one a pooled view that any sample has, and their
+    concatenation.
 
     Raises StageError if a view has the name of the concatenation.
     """
-    pooled = sorted(name for name, view in store.views.items() if not view.is_sequence)
+    pooled = sorted(name for name, view in store.views.items() if not view.is_sequence and view.num_present)
     if CONCAT in pooled:
         raise StageError(f"view {CONCAT!r} has the name of the model over all views: rename it in embed.views")
     models = {name: [name] for name in pooled}

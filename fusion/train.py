@@ -58,6 +58,9 @@ def _print_left_out(store: Store) -> None:
     sequences = [name for name, view in store.views.items() if view.is_sequence]
     if sequences:
         _say(f"{', '.join(sequences)} keep sequences and are left out: a model takes views with one vector a sample")
+    absent = [name for name, view in store.views.items() if not view.num_present]
+    if absent:
+        _say(f"{', '.join(absent)}: no sample has any, so that there is nothing to train on")
     if len(sequences) == len(store.views):
         _say("no view is pooled, so there is nothing to train: declare one with pooling 'mean' in embed.views")
         return

@@ -3,7 +3,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from building import build_store
 from labelled_store import StoreMaker
 
 from features.errors import StageError
@@ -52,6 +54,18 @@ def test_train_of_one_view_does_not_depend_on_the_others(
     assert (tmp_path / "both" / "image.safetensors").read_bytes() == (
         tmp_path / "alone" / "image.safetensors"
     ).read_bytes()
+
+
+def test_train_leaves_out_a_view_that_no_sample_has(
+    brief: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    splits = ["train", "train", "val", "test"] * 2
+    samples = [{"key": str(row), "split": split, "label": "ab"[row % 2]} for row, split in enumerate(splits)]
+    image = {"vectors": list(np.eye(8, dtype=np.float32))}
+    build_store(tmp_path / "store", samples, {"image": image, "video": {"vectors": [None] * 8, "dim": 3}})
+
+    assert train(brief, tmp_path / "store", tmp_path / "models") == ["image"]
+    assert "video: no sample has any" in capsys.readouterr().out
 
 
 def test_train_removes_the_models_of_an_earlier_store(
