@@ -128,8 +128,9 @@ def _vectors(store: Store, key: str) -> dict[str, np.ndarray]:
 def packed_sample(sample: dict[str, Any], vectors: dict[str, np.ndarray]) -> dict[str, Any]:
     """The members of one sample by extension. Dots of the key are escaped: a reader takes the first for the suffix."""
     members: dict[str, Any] = {"__key__": quote(sample["key"], safe="/~@+= ").replace(".", "%2E")}
-    names = ("key", "recording", "group", "split", "label", "start_s", "end_s", "audio_start_s", "variant", "source")
-    metadata = {name: sample[name] for name in names}
+    metadata = {name: sample[name] for name in ("key", "group", "split", "label", "variant", "source")}
+    # Set apart from the sample: the media beside it are cut already, and begin at zero.
+    metadata["timeline"] = {name: sample[name] for name in ("recording", "start_s", "end_s", "audio_start_s")}
     metadata["meta"] = json.loads(sample["meta"]) if sample["meta"] else None
     members["json"] = json.dumps(metadata, sort_keys=True, ensure_ascii=False).encode()
     if sample["text"] is not None:

@@ -170,3 +170,18 @@ def test_too_many_rejects_publish_nothing(source: Path, copy: Path, tmp_path: Pa
     with pytest.raises(RejectRatioError, match=r"clean rejected \d of 7 .*undecodable"):
         clean(params.clean, copy / "ingest", copy / "clean", params.beam)
     assert (copy / "clean" / "manifest.json").read_bytes() == before
+
+
+def test_packed_shards_are_a_source_again(made: Path, tmp_path: Path) -> None:
+    held_out = tmp_path / "tars"
+    held_out.mkdir()
+    for tar in [*(made / "packed").glob("val-*.tar"), *(made / "packed").glob("test-*.tar")]:
+        shutil.copy(tar, held_out)
+    data = tmp_path / "data"
+    run_to_pack(small_params(held_out), data)
+    before, after = features.open(made / "features"), features.open(data / "features")
+    kept = before.table([], where="split <> 'train'")
+    columns = ["key", "group", "split", "label", "text", "has_image", "has_audio", "has_video"]
+
+    assert after.samples.num_rows > 0
+    assert after.samples.select(columns).to_pylist() == kept.select(columns).to_pylist()
