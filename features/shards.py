@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from features.errors import ShardError
-from features.rev import digest_bytes, digest_file, digest_json
+from features.rev import digest_bytes, digest_file
 
 NAME_CHARS = 16
 _FLUSH_BYTES = 32 << 20
@@ -185,8 +185,3 @@ def describe_shard(name: str, path: Path) -> Shard:
     num_rows = len(keys)
     first, last = (keys[0].as_py(), keys[num_rows - 1].as_py()) if num_rows else (None, None)
     return Shard(name, path.name, num_rows, first, last, digest_file(path))
-
-
-def fingerprint(definition: Any) -> str:
-    """Digest of all that a shard's bytes depend on."""
-    return digest_json(definition)

@@ -16,9 +16,7 @@ _PAGE_ROWS = 200  # rich needs all rows of a table before the first is shown, an
 _SHOWN_NUMBERS = 4
 
 
-def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None, note: str = ""
-) -> None:
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
     """Print a table; a terminal gets rich pages with long cells folded, a pipe aligned text with a row a line.
 
     Nothing is cut off but the numbers of long vectors. A row may be shorter than columns.
@@ -27,8 +25,6 @@ def print_table(
         _print_pages(columns, iter(rows), title)
     else:
         _print_plain(columns, rows, title)
-    if note:
-        sys.stdout.write(f"{note}\n")
     if title:
         sys.stdout.write("\n")
 
