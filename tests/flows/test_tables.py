@@ -5,14 +5,13 @@ from flows.tables import print_json_rows, print_table, to_json
 
 def test_print_table_aligns_a_row_a_line_when_piped(capsys):
     rows = [("a\nb", 1.5, [1, 2, 3, 4, 5]), ("[bold]", 12, None), ("none",)]
-    print_table(["name", "n", "vector"], rows, title="Title", note="A note.")
+    print_table(["name", "n", "vector"], rows, title="Title")
     assert capsys.readouterr().out.splitlines() == [
         "Title",
         "name    n    vector",
         "a\\nb    1.5  [1, 2, 3, 4, and 1 more]",
         "[bold]   12  -",
         "none",
-        "A note.",
         "",
     ]
 
