@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 REPOSITORY = Path(__file__).parent.parent
-QUICK = {"recordings": 24, "segments": 4}
+QUICK = {"recordings": 18, "segments": 2}  # the fewest that keep the broken ones below max_reject_ratio
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,11 @@ class Measure:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a small demo, in about a minute and a half")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a small demo, first run and unchanged run only; its few test samples say nothing of accuracy",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -56,10 +60,12 @@ def run(folder: Path, *, quick: bool) -> list[Measure]:
     seconds, ran = repro(first)
     measures.append(at_most("dvc repro with nothing changed", seconds, "s", 10))
     measures.append(at_most("stages run with nothing changed", len(ran), "stages", 0))
+    if quick:
+        return measures
     measures += scores(first)
     before = digests(first / "data")
     measures += change_view(first, before)
-    second = make_project(folder / "second", quick=quick)
+    second = make_project(folder / "second", quick=False)
     repro(second)
     differing = before.items() ^ digests(second / "data").items()
     measures.append(at_most("files that differ between two runs from nothing", len(differing), "files", 0))
