@@ -11,8 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -80,7 +82,7 @@ def make_project(folder: Path, *, quick: bool) -> Path:
     return folder
 
 
-def change_params(project: Path, change) -> None:  # type: ignore[no-untyped-def]
+def change_params(project: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path = project / "params.yaml"
     params = yaml.safe_load(path.read_text())
     change(params)
@@ -111,7 +113,7 @@ def scores(project: Path) -> list[Measure]:
 def change_view(project: Path, before: dict[str, str]) -> list[Measure]:
     """Replace the image view's encoder, run, and see which stages ran and which files of the store changed."""
 
-    def change(params: dict) -> None:  # type: ignore[type-arg]
+    def change(params: dict[str, Any]) -> None:
         params["embed"]["views"]["image"]["options"] = {"size_px": 96}
 
     change_params(project, change)

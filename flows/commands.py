@@ -1,6 +1,7 @@
 """The commands that run stages. What they run is imported when they are called: asking the store stays quick."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +36,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command("run", help="Run all stages as a Prefect flow.")(run)
 
 
-def _stage_command(name: str):  # type: ignore[no-untyped-def]  # typer reads the signature of what is returned
+def _stage_command(name: str) -> Callable[..., None]:
     def command(
         params: ParamsOption = Path("params.yaml"), runner: RunnerOption = None, beam_option: BeamOption = None
     ) -> None:

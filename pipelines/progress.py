@@ -90,6 +90,6 @@ def _show_lines(label: str, paths: Sequence[Path], total: int, stop: threading.E
         stopped = stop.wait(_PLAIN_EVERY_S)
         num_done, num_rejects = _read_counts(paths)
         rate = num_done / max(time.monotonic() - started_s, 1e-9)
-        print(f"{label}: {num_done}/{total} samples, {rate:.1f} samples/s, {num_rejects} rejects", file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"{label}: {num_done}/{total} samples, {rate:.1f} samples/s, {num_rejects} rejects\n")
         if stopped:
             return

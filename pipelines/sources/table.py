@@ -35,7 +35,10 @@ def list_table(
     rejects: list[Reject] = []
     for number, row in enumerate(rows, start=1):
         taken = _take_row(row, names, folder, f"{source}, row {number}")
-        (rejects if isinstance(taken, Reject) else samples).append(taken)  # type: ignore[arg-type]
+        if isinstance(taken, Reject):
+            rejects.append(taken)
+        else:
+            samples.append(taken)
     return samples, rejects
 
 

@@ -1,0 +1,63 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from features.errors import SourceError
+from features.reasons import MediaError, Reason
+from pipelines.ingest import (
+    measure_file,
+)
+from pipelines.params import SplitParams
+from pipelines.raw import check_key, content_digest, file_ref, read_file, sources_of
+
+SPLIT = SplitParams(val=0.15, test=0.15, seed=0)
+
+
+@pytest.mark.parametrize("key", ["", "a~1", "a\nb", "a\0", "caf\udce9"])
+def test_check_key_refuses_what_cannot_name_a_sample(key: str) -> None:
+    with pytest.raises(SourceError, match="row 7: key"):
+        check_key(key, "row 7")
+
+
+@pytest.mark.parametrize("key", ["007", "rec7/0003", "v1.0/a b", "日本", " "])
+def test_check_key_takes_paths_and_any_script(key: str) -> None:
+    check_key(key, "row 7")
+
+
+def test_measure_file_notices_a_member_that_breaks_off(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(bytes(100))
+
+    assert measure_file(file_ref("a.tar", offset=90, size=10), str(tmp_path))["size"] == 10
+    with pytest.raises(MediaError, match="ends 5 bytes before its member does") as raised:
+        measure_file(file_ref("a.tar", offset=95, size=10), str(tmp_path))
+    assert raised.value.reason == Reason.TRUNCATED
+
+
+def test_read_file_takes_a_local_name_as_it_is(tmp_path: Path) -> None:
+    for name in ("a::b.wav", "a*b.wav", "a#b?.wav", "a.wav.gz"):
+        (tmp_path / name).write_bytes(name.encode())
+        assert read_file(file_ref(name), str(tmp_path)) == name.encode()
+
+
+def _recording(**fields: Any) -> dict[str, Any]:
+    files = dict.fromkeys(("image", "audio", "video", "transcript", "labels"))
+    return {"text": None, "intervals": None, **files, **fields}
+
+
+def test_content_digest_sees_media_and_text_but_no_names() -> None:
+    image = {"uri": "a.png", "digest": "d1"}
+    one = content_digest(_recording(key="a", image=image, text="a cat", transcript={"digest": "t1"}))
+
+    same = _recording(key="b", image={**image, "uri": "b.png"}, text="a cat", transcript={"digest": "t2"})
+    assert content_digest(same) == one
+    assert content_digest(_recording(image=image, text="a dog")) != one
+    assert content_digest(_recording(image={"digest": "d2"}, text="a cat")) != one
+    assert content_digest(_recording(audio=image, text="a cat")) != one
+
+
+def test_sources_of_lists_files_in_a_fixed_order() -> None:
+    row = _recording(labels={"uri": "a.labels.csv", "digest": "2"}, audio={"uri": "a.wav", "digest": "1"})
+
+    assert sources_of(row)[0] == "a.wav a.labels.csv"
+    assert sources_of(row)[1] != sources_of({**row, "labels": None})[1]
