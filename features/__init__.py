@@ -5,6 +5,6 @@ store.get(["rec7/0003"], "image")
 """
 
 from features.store import Store
-from features.store import open_store as open  # noqa: A004
+from features.store import open_store as open  # noqa: A004  # features.open() reads as it should; nothing here opens a plain file
 
 __all__ = ["Store", "open"]

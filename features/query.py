@@ -52,7 +52,7 @@ class SampleRelation(ds.InMemoryDataset):
         self._reader = reader
         self.failure: PlaitError | OSError | None = None
 
-    def scanner(self, columns: list[str] | None = None, filter: ds.Expression | None = None) -> "_Scan":  # noqa: A002
+    def scanner(self, columns: list[str] | None = None, filter: ds.Expression | None = None) -> "_Scan":  # noqa: A002  # pyarrow's name
         """A scan of some columns, as DuckDB asks for it; a view that only the filter names is not widened."""
         wanted = self.schema.names if columns is None else columns
         schema = pa.schema([self.schema.field(name) for name in wanted])

@@ -1,5 +1,6 @@
 """Score every trained model on the test split, all of them on the same samples."""
 
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -95,4 +96,4 @@ def _say(evaluation: Mapping[str, Any]) -> None:
     if gain:
         interval = "" if gain["low"] is None else f" (95%: {gain['low']:+.3f} to {gain['high']:+.3f})"
         parts.append(f"{CONCAT} over {evaluation['best_single']} {gain['gain']:+.3f}{interval}")
-    print(f"evaluate: {'; '.join(parts)}", flush=True)  # noqa: T201
+    sys.stdout.write(f"evaluate: {'; '.join(parts)}\n")

@@ -86,7 +86,7 @@ def _descend(model: FusionModel, train: Iterable[Batch], optimizer: torch.optim.
     for batch in train:
         loss = cross_entropy(model(batch.vectors, batch.present_BV), batch.classes_B)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
         total_loss += loss.item() * len(batch.classes_B)
         num_rows += len(batch.classes_B)

@@ -1,5 +1,6 @@
 """Train one classifier a view and one over all of them, from the feature store alone."""
 
+import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -78,4 +79,4 @@ def _knows_any(found: Collection[str], classes: Collection[str]) -> bool:
 
 
 def _say(line: str) -> None:
-    print(f"train: {line}", flush=True)  # noqa: T201
+    sys.stdout.write(f"train: {line}\n")

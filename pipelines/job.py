@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import apache_beam as beam
-import grpc  # type: ignore[import-untyped]
+import grpc
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.portable_runner import PortableRunner
 

@@ -45,7 +45,7 @@ def pixels(width_px: int = WIDTH_PX, height_px: int = HEIGHT_PX, seed: int = 0) 
     return pixels_HWC.astype(np.uint8)
 
 
-def image_bytes(image: Image.Image | np.ndarray, format: str, **options: object) -> bytes:  # noqa: A002
+def image_bytes(image: Image.Image | np.ndarray, format: str, **options: object) -> bytes:  # noqa: A002  # Pillow's name
     buffer = io.BytesIO()
     shown = image if isinstance(image, Image.Image) else Image.fromarray(image)
     shown.save(buffer, format, **options)

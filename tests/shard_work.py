@@ -93,7 +93,7 @@ class FillingTheDisk:
         raise AssertionError("a full device took a byte")
 
 
-class IdleRunner(PipelineRunner):  # type: ignore[misc]
+class IdleRunner(PipelineRunner):
     """A Beam runner that reports success and does nothing."""
 
     def run_pipeline(self, pipeline: Any, options: Any) -> PipelineResult:

@@ -1,7 +1,6 @@
 import json
 from collections.abc import Iterator
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import open_clip
@@ -195,18 +194,6 @@ def test_transformers_vision_model_gives_its_pooled_output(tmp_path):
     (outcome,) = encode(encoder, [image])
     assert encoder.dim == 8
     assert np.allclose(outcome.vectors_TD, expected, atol=1e-5)
-
-
-@pytest.fixture(scope="module")
-def clip_folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("clip")
-    vision = {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16}
-    text = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
-    config = {"embed_dim": 12, "vision_cfg": vision, "text_cfg": text}
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
-    torch.manual_seed(0)
-    save_file(open_clip.CLIP(**config).state_dict(), folder / "open_clip_model.safetensors")
-    return folder
 
 
 def test_open_clip_folder_encodes_images(clip_folder):

@@ -1,4 +1,3 @@
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,18 +132,6 @@ def test_transformers_folder_that_is_no_model_is_refused(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(EncoderError, match="holds no text model that loads"):
         load(f"transformers:{tmp_path}")
-
-
-@pytest.fixture(scope="module")
-def clip_folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("clip")
-    vision = {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16}
-    text = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
-    config = {"embed_dim": 12, "vision_cfg": vision, "text_cfg": text}
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
-    torch.manual_seed(0)
-    save_file(open_clip.CLIP(**config).state_dict(), folder / "open_clip_model.safetensors")
-    return folder
 
 
 def test_open_clip_folder_encodes_texts(clip_folder):

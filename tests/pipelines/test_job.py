@@ -24,19 +24,19 @@ from shard_work import (
 from features.errors import ConfigError, PlaitError, SourceError, StageError
 from features.rev import digest_file
 from features.shards import Shard, read_shard, write_json
-from pipelines.job import WORK_FOLDER, Reject, ShardRecord, ShardTask, make_shard, remove_work, run_job
+from pipelines.job import WORK_FOLDER, Reject, ShardRecord, ShardTask, ShardWorker, make_shard, remove_work, run_job
 from pipelines.params import BeamParams
 
 ROOT = Path(__file__).parents[2]
 
 
 def _run(
-    worker: object,
+    worker: ShardWorker,
     tasks: list[ShardTask],
     known: dict[str, ShardRecord] | None = None,
     params: BeamParams | None = None,
 ) -> list[ShardRecord]:
-    return run_job(worker, tasks, known=known or {}, params=params or local_beam(), label="copy")  # type: ignore[arg-type]
+    return run_job(worker, tasks, known=known or {}, params=params or local_beam(), label="copy")
 
 
 def _error(worker: object, tasks: list[ShardTask], params: BeamParams | None = None) -> str:

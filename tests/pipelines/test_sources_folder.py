@@ -1,7 +1,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import pytest
@@ -183,12 +183,12 @@ def test_folder_takes_linked_files_and_does_not_follow_linked_folders(tmp_path: 
     assert _facts(rejects) == [("round", "unknown_file", "part")]
 
 
-class _Locked(MemoryFileSystem):  # type: ignore[misc]
+class _Locked(MemoryFileSystem):
     """A filesystem with a folder that must not be listed and a file that must not be read; root is bound by it too."""
 
     protocol = "locked"
-    store: dict[str, Any] = {}  # noqa: RUF012
-    pseudo_dirs = [""]  # noqa: RUF012
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
