@@ -11,10 +11,10 @@ from features.errors import StoreError
 from features.shards import Shard, write_json
 from features.view import StoredView
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 SAMPLES_FOLDER = "samples"
-REJECTS_FILE = "rejects.parquet"
+REJECTS_FILE = "rejects.parquet"  # of a stage; a store's name holds a digest, so that versions do not share it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,31 +24,34 @@ class Manifest:
     shards: tuple[Shard, ...]
     views: dict[str, StoredView]
     steps: dict[str, Any]
+    rejects: str  # file of the rejects table
 
     @property
     def num_rows(self) -> int:
         return sum(shard.num_rows for shard in self.shards)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, name: str = MANIFEST_FILE) -> None:
+        """Write it into the folder, whole or not at all."""
         content = {
             "format_version": FORMAT_VERSION,
+            "rejects": self.rejects,
             "shards": [shard.to_json() for shard in self.shards],
             "views": {name: asdict(view) for name, view in self.views.items()},
             "steps": self.steps,
         }
-        write_json(folder / MANIFEST_FILE, content)
+        write_json(folder / name, content)
 
 
-def load_manifest(folder: Path) -> Manifest:
-    """Read a store's manifest. Raises StoreError if there is none or a newer Plait wrote it."""
+def parse_manifest(text: bytes, folder: Path) -> Manifest:
+    """A store's manifest from its text; folder: what messages name. Raises StoreError if another format wrote it."""
     path = folder / MANIFEST_FILE
-    if not path.is_file():
-        raise StoreError(f"{folder} holds no {MANIFEST_FILE}, so it is no feature store: run 'dvc repro embed'")
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(text)
     except ValueError as error:
         raise StoreError(f"{path} is no JSON ({error}): restore it with 'dvc checkout {folder}'") from error
     found = content.get("format_version") if isinstance(content, dict) else None
+    if isinstance(found, int) and found < FORMAT_VERSION:
+        raise StoreError(f"{path} has the older format {found}: remove {folder} and run 'dvc repro embed'")
     if found != FORMAT_VERSION:
         raise StoreError(
             f"{path} has format {found}; this Plait reads format {FORMAT_VERSION}: install the matching one"
@@ -57,6 +60,7 @@ def load_manifest(folder: Path) -> Manifest:
         shards=tuple(Shard(**shard) for shard in content["shards"]),
         views={name: StoredView(**view) for name, view in content["views"].items()},
         steps=content["steps"],
+        rejects=content["rejects"],
     )
 
 

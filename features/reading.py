@@ -3,7 +3,6 @@
 import difflib
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import pyarrow as pa
 
 from features.encoders.base import Encoded
 from features.errors import ShardError, StoreError
+from features.files import StoreFiles, open_first
 from features.manifest import SAMPLES_FOLDER, Manifest, view_schema
 from features.sample import SAMPLE_SCHEMA
 from features.shards import read_shard
@@ -20,8 +20,9 @@ from features.view import StoredView
 class ShardReader:
     """The shards of one version of a store. A row is a sample's place in key order over all shards."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.folder = folder
+    def __init__(self, files: StoreFiles, manifest: Manifest) -> None:
+        self.files = files
+        self.folder = files.folder
         self.views = manifest.views
         self.shards = [shard for shard in manifest.shards if shard.num_rows]
         self.starts = np.cumsum([0, *(shard.num_rows for shard in self.shards)])
@@ -53,8 +54,8 @@ class ShardReader:
     def samples(self, index: int) -> pa.Table:
         """The sample table of a shard."""
         if index not in self._samples:
-            path = self.folder / SAMPLES_FOLDER / self.shards[index].file
-            self._samples[index] = self._open(path, index, SAMPLE_SCHEMA)
+            name = f"{SAMPLES_FOLDER}/{self.shards[index].file}"
+            self._samples[index] = self._open(name, index, SAMPLE_SCHEMA)
         return self._samples[index]
 
     def columns(self, name: str, index: int) -> pa.Table:
@@ -66,7 +67,7 @@ class ShardReader:
                     f"view {name!r} of {self.folder} lists no shard {shard.name}: run 'dvc repro -f embed'"
                 )
             schema = view_schema(dim=view.dim, dtype=view.dtype, is_sequence=view.is_sequence)
-            table = self._open(self.folder / name / view.files[shard.name], index, schema)
+            table = self._open(f"{name}/{view.files[shard.name]}", index, schema)
             self._columns[name, index] = table.combine_chunks()
         return self._columns[name, index]
 
@@ -156,13 +157,9 @@ class ShardReader:
         around = range(max(index - 1, 0), min(index + 2, len(self.shards)))
         return [str(key) for shard in around for key in self.samples(shard)["key"].to_pylist()]
 
-    def _open(self, path: Path, index: int, schema: pa.Schema) -> pa.Table:
-        try:
-            table = read_shard(path)
-        except FileNotFoundError as error:
-            raise ShardError(
-                f"shard {path} is in the manifest but not on disk: run 'dvc checkout' or 'dvc repro'"
-            ) from error
+    def _open(self, name: str, index: int, schema: pa.Schema) -> pa.Table:
+        path = self.folder / name
+        table = open_first(self.files, name, read_shard)
         expected = self.shards[index].num_rows
         if table.num_rows != expected:
             raise ShardError(f"shard {path} holds {table.num_rows} rows, the manifest says {expected}: run 'dvc repro'")

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 from features.columns import empty_table, shard_table, take_rows
 from features.encoders.base import Encoded
 from features.errors import StoreError
+from features.files import FolderFiles, StoreFiles, open_first
 from features.loader import Batches
-from features.manifest import MANIFEST_FILE, REJECTS_FILE, load_manifest
+from features.manifest import MANIFEST_FILE, parse_manifest
 from features.query import run_query, select_rows
 from features.reading import ShardReader, nearest
 from features.sample import SPLITS
@@ -21,24 +22,30 @@ from features.view import StoredView
 PROJECT_STORE = Path("data/features")  # where the stages of a project put it
 
 
-def open_store(path: str | Path) -> "Store":
+def open_store(path: str | Path, *, rev: str | None = None) -> "Store":
     """Open a feature store: its own folder, or the folder of a project that has one in data/features.
 
-    Only the manifest is read. Raises StoreError if there is no store, or a newer Plait wrote it.
+    rev: a git revision of the project (a tag, a branch, a commit), whose version is read through DVC, from its cache
+    or remote. Only the manifest is read. Raises StoreError if there is no store, or a newer Plait wrote it.
     """
+    if rev is not None:
+        from features.versions import open_revision
+
+        return Store(open_revision(Path(path), rev))
     folder = Path(path)
     if not (folder / MANIFEST_FILE).is_file() and (folder / PROJECT_STORE / MANIFEST_FILE).is_file():
         folder = folder / PROJECT_STORE
-    return Store(folder)
+    return Store(FolderFiles(folder))
 
 
 class Store:
     """Samples and views in key order. Shards are memory-mapped when they are first asked for."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.manifest = load_manifest(folder)
-        self.reader = ShardReader(folder, self.manifest)
+    def __init__(self, files: StoreFiles) -> None:
+        self.files = files
+        self.folder = files.folder
+        self.manifest = parse_manifest(files.manifest, self.folder)
+        self.reader = ShardReader(files, self.manifest)
 
     def __len__(self) -> int:
         return self.reader.num_rows
@@ -61,10 +68,7 @@ class Store:
     @cached_property
     def rejects(self) -> pa.Table:
         """What was lost on the way here: key, stage, reason, what was dropped, and the error's text."""
-        path = self.folder / REJECTS_FILE
-        if not path.is_file():
-            raise StoreError(f"{path} does not exist: restore it with 'dvc checkout' or run 'dvc repro embed'")
-        return pq.read_table(path)
+        return open_first(self.files, self.manifest.rejects, pq.read_table)
 
     def table(self, views: Sequence[str], *, split: str | None = None, where: str | None = None) -> pa.Table:
         """Samples with a column a view beside them, in key order; an absent embedding is null.

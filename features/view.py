@@ -59,6 +59,8 @@ class StoredView:
     files: dict[str, str]  # shard name -> file
     digests: dict[str, str]  # shard name -> sha256 of the file
     num_present: int
+    deterministic: bool = True  # whether equal inputs give equal bytes wherever they are computed
+    caveat: str | None = None  # why it is not
 
     @property
     def shape(self) -> tuple[int | None, ...]:

@@ -1,6 +1,7 @@
 """Embed: run each view's encoder over the samples it has not seen, and publish the feature store."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ import torch
 from features.encoders.base import Encoder
 from features.encoders.catalogue import make_encoder
 from features.errors import EncoderError, StageError
-from features.manifest import MANIFEST_FILE, REJECTS_FILE, SAMPLES_FOLDER, Manifest, load_manifest
-from features.rev import digest_json, feature_key
+from features.files import publish_manifest
+from features.manifest import MANIFEST_FILE, REJECTS_FILE, SAMPLES_FOLDER, Manifest, parse_manifest
+from features.rev import digest_file, digest_json, feature_key
 from features.sample import SAMPLE_SCHEMA
 from features.shards import (
     Shard,
@@ -34,6 +36,7 @@ from pipelines.stage import check_ratio, load_rejects, load_stage, say_outcome, 
 from pipelines.view_worker import EncodeShard, ShardRows
 
 RECORDS_FILE = "records.json"  # what embed itself must know of finished shards; readers need only the manifest
+_NEW_MANIFEST = ".manifest.new"
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ def embed(params: EmbedParams, before: Sequence[Path], folder: Path, beam: BeamP
     for stage in before:
         steps |= load_stage(stage).steps
     all_rejects = [*load_rejects(before[-1]), *rejects]
-    _publish(folder, Manifest(shards=tuple(shards), views=stored, steps=steps), records, all_rejects)
+    rejects_file = _write_rejects(folder, all_rejects)
+    _publish(folder, Manifest(shards=tuple(shards), views=stored, steps=steps, rejects=rejects_file), records)
     say_outcome("embed", num_in=inventory.num_rows, num_out=inventory.num_rows, rejects=rejects)
 
 
@@ -138,7 +142,9 @@ def _stored_rows(folder: Path, plan: PlannedView) -> dict[str, tuple[str, int]]:
     if not (folder / MANIFEST_FILE).exists():
         return {}
     found: dict[str, tuple[str, int]] = {}
-    for stored in load_manifest(folder).views.values():  # a renamed view keeps its rows
+    for stored in parse_manifest(
+        (folder / MANIFEST_FILE).read_bytes(), folder
+    ).views.values():  # a renamed view keeps its rows
         if stored.rev == plan.rev:
             for file in stored.files.values():
                 path = (folder / stored.name / file).resolve()
@@ -187,23 +193,22 @@ def _known_records(folder: Path) -> dict[str, dict[str, ShardRecord]]:
     return {view: {record.shard.file: record for record in records} for view, records in views.items()}
 
 
-def _publish(
-    folder: Path, manifest: Manifest, records: dict[str, list[ShardRecord]], rejects: Sequence[Reject]
-) -> None:
+def _write_rejects(folder: Path, rejects: Sequence[Reject]) -> str:
+    """The rejects table under a name of its own, so that readers of the version before keep theirs."""
+    temporary = folder / ".rejects"
+    write_rejects(temporary, rejects)
+    name = shard_file("rejects", digest_file(temporary), ".parquet")
+    os.replace(temporary, folder / name)
+    return name
+
+
+def _publish(folder: Path, manifest: Manifest, records: dict[str, list[ShardRecord]]) -> None:
     """Make the version visible, the manifest last; then remove the files that no view of it needs."""
-    write_rejects(folder / REJECTS_FILE, rejects)
     write_json(folder / RECORDS_FILE, {name: [asdict(record) for record in view] for name, view in records.items()})
-    manifest.save(folder)
-    keep = {folder / name for name in (MANIFEST_FILE, REJECTS_FILE, RECORDS_FILE)}
-    keep |= {folder / SAMPLES_FOLDER / shard.file for shard in manifest.shards}
-    keep |= {folder / view.name / file for view in manifest.views.values() for file in view.files.values()}
-    for view_folder in [path for path in folder.iterdir() if path.is_dir()]:
-        remove_work(view_folder)
-        for path in view_folder.iterdir():
-            if path not in keep:
-                path.unlink()
-        if not any(view_folder.iterdir()):
-            view_folder.rmdir()
-    for path in folder.iterdir():
-        if path.is_file() and path not in keep:
-            path.unlink()
+    for view in manifest.views:
+        remove_work(folder / view)
+    manifest.save(folder, _NEW_MANIFEST)
+    keep = {RECORDS_FILE, manifest.rejects}
+    keep |= {f"{SAMPLES_FOLDER}/{shard.file}" for shard in manifest.shards}
+    keep |= {f"{view.name}/{file}" for view in manifest.views.values() for file in view.files.values()}
+    publish_manifest(folder, folder / _NEW_MANIFEST, keep=keep)

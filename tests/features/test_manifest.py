@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from features.errors import StoreError
-from features.manifest import MANIFEST_FILE, Manifest, load_manifest, view_schema
+from features.manifest import MANIFEST_FILE, Manifest, parse_manifest, view_schema
 from features.shards import Shard
 from features.view import StoredView
 
@@ -28,16 +28,20 @@ VIEW = StoredView(
 
 
 def test_manifest_reads_back_as_it_was_saved(tmp_path: Path) -> None:
-    manifest = Manifest(shards=SHARDS, views={"image": VIEW}, steps={"align": {"min_s": 0.1}})
+    manifest = Manifest(
+        shards=SHARDS, views={"image": VIEW}, steps={"align": {"min_s": 0.1}}, rejects="rejects-1.parquet"
+    )
     manifest.save(tmp_path)
 
-    assert load_manifest(tmp_path) == manifest
+    assert parse_manifest((tmp_path / MANIFEST_FILE).read_bytes(), tmp_path) == manifest
     assert manifest.num_rows == 5
 
 
 def test_manifest_has_equal_bytes_for_equal_content(tmp_path: Path) -> None:
     for name, views in (("one", ["image", "audio"]), ("two", ["audio", "image"])):
-        Manifest(shards=SHARDS, views=dict.fromkeys(views, VIEW), steps={}).save(tmp_path / name)
+        Manifest(shards=SHARDS, views=dict.fromkeys(views, VIEW), steps={}, rejects="rejects-1.parquet").save(
+            tmp_path / name
+        )
 
     assert (tmp_path / "one" / MANIFEST_FILE).read_bytes() == (tmp_path / "two" / MANIFEST_FILE).read_bytes()
 
@@ -46,20 +50,14 @@ def test_manifest_has_equal_bytes_for_equal_content(tmp_path: Path) -> None:
     ("content", "said"),
     [
         ("{", r"manifest\.json is no JSON .*dvc checkout"),
-        ("[]", r"manifest\.json has format None; this Plait reads format 1"),
-        (json.dumps({"format_version": 2}), r"has format 2; this Plait reads format 1: install the matching one"),
+        ("[]", r"manifest\.json has format None; this Plait reads format 2"),
+        (json.dumps({"format_version": 1}), r"has the older format 1: remove .* and run 'dvc repro embed'"),
+        (json.dumps({"format_version": 3}), r"has format 3; this Plait reads format 2: install the matching one"),
     ],
 )
-def test_load_manifest_names_what_is_wrong(tmp_path: Path, content: str, said: str) -> None:
-    (tmp_path / MANIFEST_FILE).write_text(content)
-
+def test_parse_manifest_names_what_is_wrong(tmp_path: Path, content: str, said: str) -> None:
     with pytest.raises(StoreError, match=said):
-        load_manifest(tmp_path)
-
-
-def test_load_manifest_needs_a_store(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"holds no manifest\.json, so it is no feature store"):
-        load_manifest(tmp_path / "nowhere")
+        parse_manifest(content.encode(), tmp_path)
 
 
 @pytest.mark.parametrize(("dtype", "value"), [("float16", pa.float16()), ("float32", pa.float32())])

@@ -12,7 +12,7 @@ from shard_work import local_beam
 
 import features
 from features.errors import EncoderError, RejectRatioError, StageError
-from features.manifest import MANIFEST_FILE, load_manifest
+from features.manifest import MANIFEST_FILE
 from features.reasons import Reason
 from features.rev import digest_json
 from features.sample import MEDIA_SCHEMA, MediaRow, media_row
@@ -78,7 +78,7 @@ def run(segments: Path, folder: Path, *, views: dict[str, ViewParams] = SOUND, s
 
 def mark_rows(folder: Path) -> None:
     """Change every stored vector of the view sound to ones, as no encoder would give them."""
-    for file in load_manifest(folder).views["sound"].files.values():
+    for file in features.open(folder).manifest.views["sound"].files.values():
         table = read_shard(folder / "sound" / file)
         batch = table.combine_chunks().to_batches()[0]
         dim = batch.schema.field("embedding").type.list_size

@@ -1,0 +1,132 @@
+import multiprocessing
+import os
+import pickle
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import pytest
+from building import build_store
+
+import features
+from features.errors import ShardError, StoreError
+from features.files import FolderFiles, publish_manifest, retired_folder
+from features.manifest import MANIFEST_FILE
+
+
+def _version(folder: Path, value: float) -> None:
+    samples = [{"key": f"key{number:02d}"} for number in range(20)]
+    build_store(folder, samples, {"image": {"vectors": [np.full(4, value)] * 20, "rev": str(value)}})
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def _publish(store: Path, version: Path) -> None:
+    """Bring the files of a version into the store, as a stage would, and publish it."""
+    for name in _names(version) - {MANIFEST_FILE}:
+        (store / name).parent.mkdir(parents=True, exist_ok=True)
+        (store / name).write_bytes((version / name).read_bytes())
+    new = store / ".new"
+    new.write_bytes((version / MANIFEST_FILE).read_bytes())
+    publish_manifest(store, new, keep=_names(version) - {MANIFEST_FILE})
+
+
+@pytest.fixture
+def versions(tmp_path: Path) -> list[Path]:
+    folders = [tmp_path / f"version{number}" for number in range(3)]
+    for number, folder in enumerate(folders):
+        _version(folder, float(number))
+    return folders
+
+
+@pytest.fixture
+def store(tmp_path: Path, versions: list[Path]) -> Path:
+    (tmp_path / "store").mkdir()
+    _publish(tmp_path / "store", versions[0])
+    return tmp_path / "store"
+
+
+def test_publish_leaves_nothing_but_the_version(store: Path, versions: list[Path]) -> None:
+    _publish(store, versions[1])
+
+    assert _names(store) == _names(versions[1])
+    assert not retired_folder(store).exists()
+
+
+def test_reader_keeps_its_version_through_two_publishings(store: Path, versions: list[Path]) -> None:
+    first = features.open(store)
+    _publish(store, versions[1])
+    second = features.open(store)
+    _publish(store, versions[2])
+
+    for number, opened in enumerate([first, second, features.open(store)]):
+        assert (opened.get(opened.keys, "image") == number).all()
+        assert opened.rejects.num_rows == 0
+
+
+def test_files_set_aside_go_when_nobody_reads_them(store: Path, versions: list[Path]) -> None:
+    reader = FolderFiles(store)
+    _publish(store, versions[1])
+    assert any(retired_folder(store).iterdir())
+
+    del reader
+    _publish(store, versions[2])
+
+    assert not retired_folder(store).exists()
+
+
+def _read_when_told(store: Path, pipe: Connection) -> None:
+    opened = features.open(store)
+    pipe.send("open")
+    pipe.recv()
+    pipe.send(float(opened.get(opened.keys, "image").max()))
+
+
+def test_reader_in_another_process_keeps_its_version(store: Path, versions: list[Path]) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_read_when_told, args=(store, theirs))
+    process.start()
+    assert ours.recv() == "open"
+
+    _publish(store, versions[1])
+    ours.send("go on")
+
+    assert ours.recv() == 0.0
+    process.join()
+
+
+def test_files_give_the_same_version_after_pickling(store: Path, versions: list[Path]) -> None:
+    files = FolderFiles(store)
+    pickled = pickle.dumps(files)
+    _publish(store, versions[1])
+
+    assert pickle.loads(pickled).manifest == files.manifest
+    del files
+    _publish(store, versions[2])
+    with pytest.raises(StoreError, match="has a newer version than the one that was handed on"):
+        pickle.loads(pickled)
+
+
+def test_publishing_the_same_version_again_changes_nothing(store: Path, versions: list[Path]) -> None:
+    reader = features.open(store)
+    before = {name: os.stat(store / name).st_size for name in _names(store)}
+
+    _publish(store, versions[0])
+
+    assert {name: os.stat(store / name).st_size for name in _names(store)} == before
+    assert len(reader.samples) == 20
+
+
+def test_a_missing_file_is_named(store: Path) -> None:
+    opened = features.open(store)
+    next((store / "image").iterdir()).unlink()
+
+    with pytest.raises(ShardError, match=r"image/.*\.arrow is in the manifest but not on disk: run 'dvc checkout'"):
+        opened.get(opened.keys, "image")
+
+
+def test_a_folder_without_manifest_is_no_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"holds no manifest\.json, so it is no feature store"):
+        FolderFiles(tmp_path / "nowhere")
