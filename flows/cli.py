@@ -13,6 +13,7 @@ from features.sample import MODALITIES
 from features.stats import stats as compute_stats
 from features.view import StoredView
 from flows.commands import add_commands
+from flows.options import JsonOption, RevOption, StoreOption, open_store
 from flows.tables import print_json, print_json_rows, print_table
 
 app = typer.Typer(
@@ -24,8 +25,6 @@ app = typer.Typer(
 
 add_commands(app)
 
-StoreOption = Annotated[Path, typer.Option("--store", help="A feature store, or a project that has data/features.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 _SUMMARY = ("name", "input", "encoder", "pooling", "dtype", "shape", "present", "rev")
 
 
@@ -58,9 +57,9 @@ def _drop_output() -> None:
 
 
 @app.command()
-def views(store: StoreOption = Path(), json: JsonOption = False) -> None:
+def views(store: StoreOption = Path(), rev: RevOption = None, json: JsonOption = False) -> None:
     """List the views: what each is made from, by which encoder, its shape and rev."""
-    opened = features.open(store)
+    opened = open_store(store, rev)
     described = [_describe(view, len(opened)) for view in opened.views.values()]
     if json:
         print_json(described)
@@ -92,10 +91,11 @@ def _describe(view: StoredView, num_rows: int) -> dict[str, Any]:
 def sql(
     query: Annotated[str, typer.Argument(help="One SELECT over the relations samples and rejects.")],
     store: StoreOption = Path(),
+    rev: RevOption = None,
     json: JsonOption = False,
 ) -> None:
     """Ask the store in SQL: samples has a column a view, null where the embedding is absent."""
-    found = features.open(store).sql(query)
+    found = open_store(store, rev).sql(query)
     rows = (row for batch in found.to_batches(max_chunksize=1024) for row in batch.to_pylist())
     if json:
         print_json_rows(rows)
@@ -108,10 +108,11 @@ def get(
     view: Annotated[str, typer.Argument(help="Name of the view.")],
     keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="Keys of samples.")],
     store: StoreOption = Path(),
+    rev: RevOption = None,
     json: JsonOption = False,
 ) -> None:
     """Print the embeddings of samples, in the order of the keys; null is an absent one."""
-    rows = _embeddings(features.open(store), view, keys)
+    rows = _embeddings(open_store(store, rev), view, keys)
     if json:
         print_json_rows(rows)
     else:
@@ -139,9 +140,9 @@ def _embeddings(store: features.Store, view: str, keys: list[str]) -> list[dict[
 
 
 @app.command()
-def stats(store: StoreOption = Path(), json: JsonOption = False) -> None:
+def stats(store: StoreOption = Path(), rev: RevOption = None, json: JsonOption = False) -> None:
     """Count samples, labels and rejects, and measure the views."""
-    found = compute_stats(features.open(store))
+    found = compute_stats(open_store(store, rev))
     if json:
         print_json(found)
     else:
