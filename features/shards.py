@@ -160,22 +160,36 @@ def shard_writer(path: Path, schema: pa.Schema) -> Iterator[ShardWriter]:
 
 
 def iter_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """The record batches of an Arrow IPC file, memory-mapped."""
-    try:
-        with pa.memory_map(str(path)) as source:
-            reader = pa.ipc.open_file(source)
-            for index in range(reader.num_record_batches):
-                yield reader.get_batch(index)
-    except pa.ArrowInvalid as error:
-        raise ShardError(f"shard {path} is no whole Arrow file ({error}): delete it and run 'dvc repro'") from error
+    """The record batches of an Arrow IPC file, memory-mapped. Raises ShardError if the file is damaged."""
+    with _naming_damage(path), pa.memory_map(str(path)) as source:
+        reader = pa.ipc.open_file(source)
+        for index in range(reader.num_record_batches):
+            batch = reader.get_batch(index)
+            _check_sound(batch)
+            yield batch
 
 
 def read_shard(path: Path) -> pa.Table:
-    """A whole shard as a table over its memory map: nothing is copied."""
+    """A whole shard as a table over its memory map: nothing is copied. Raises ShardError if the file is damaged."""
+    with _naming_damage(path), pa.memory_map(str(path)) as source:
+        table = pa.ipc.open_file(source).read_all()
+        _check_sound(table)
+        return table
+
+
+def _check_sound(rows: pa.Table | pa.RecordBatch) -> None:
+    """Look at all offsets and texts: reading through a wrong one would end the process, not raise an error."""
+    rows.validate(full=True)
+    rows.schema.names  # noqa: B018  # reading them raises what is no UTF-8
+
+
+@contextmanager
+def _naming_damage(path: Path) -> Iterator[None]:
     try:
-        with pa.memory_map(str(path)) as source:
-            return pa.ipc.open_file(source).read_all()
-    except pa.ArrowInvalid as error:
+        yield
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's: no such file, no permission
+            raise
         raise ShardError(f"shard {path} is no whole Arrow file ({error}): delete it and run 'dvc repro'") from error
 
 
