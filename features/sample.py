@@ -31,13 +31,13 @@ _IDENTITY = [
     pa.field("variant", pa.int32(), nullable=False),  # 0 is the original, 1.. are augmented copies
 ]
 _ORIGIN = [
-    pa.field("source", pa.string(), nullable=False),  # URIs of the raw files, space separated
-    pa.field("source_digest", pa.string(), nullable=False),
+    pa.field("source_digest", pa.string(), nullable=False),  # of all raw content that its media were made of
     pa.field("meta", pa.string()),  # JSON: the user's other columns
 ]
 
 # A sample with its media, as the stages between ingest and embed hand it on. A missing modality is null.
-# Times inside are seconds on the recording's timeline, also after a cut.
+# Times inside are seconds on the recording's timeline, also after a cut. It does not say what the raw files are
+# called, so that one that is renamed or moved changes nothing.
 MEDIA_SCHEMA = pa.schema(
     [
         *_IDENTITY,
@@ -64,6 +64,7 @@ SAMPLE_SCHEMA = pa.schema(
         *_IDENTITY,
         *(pa.field(f"has_{modality}", pa.bool_(), nullable=False) for modality in MODALITIES),
         pa.field("text", pa.string()),
+        pa.field("source", pa.string(), nullable=False),  # URIs of the raw files, space separated
         *_ORIGIN,
     ]
 )

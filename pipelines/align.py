@@ -158,7 +158,6 @@ def cut_segment(row: MediaRow, key: str, span: dict[str, Any], start_s: float, e
         frames=frames,
         frame_times_s=times_s,
         frames_end_s=frames_end_s,
-        source=row["source"],
         source_digest=row["source_digest"],
         meta=span["meta"] or row["meta"],
     )

@@ -3,11 +3,12 @@
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from features.errors import StageError
 from features.reasons import MediaError, Reason
 from features.rev import digest_json, library_versions
 from features.sample import MEDIA_SCHEMA, MODALITIES, MediaRow, media_row, modality_field
@@ -23,7 +24,7 @@ from pipelines.media.text import clean_text
 from pipelines.media.tracks import AudioTrack
 from pipelines.media.transcript import parse_labels, parse_transcript
 from pipelines.params import BeamParams, CleanParams
-from pipelines.raw import content_digest, open_file, read_file, sources_of
+from pipelines.raw import FILE_COLUMNS, content_digest, open_file, read_file, source_digest
 from pipelines.stage import Outcome, ShardStep, check_ratio, known_records, publish_stage, say_outcome
 
 _LIBRARIES = ["av", "ftfy", "numpy", "opencv-python-headless", "pillow", "pyarrow", "torchaudio"]
@@ -45,7 +46,8 @@ def clean(params: CleanParams, before: Path, folder: Path, beam: BeamParams) -> 
     tasks = []
     for span in cut_shards([row["key"] for row in rows], params.shard_samples):
         chunk = [{**row, "copy_of": copies.get(row["key"])} for row in rows[span.start : span.stop]]
-        name, fingerprint = shard_name(chunk[0]["key"]), digest_json([settings, chunk])
+        name = shard_name(chunk[0]["key"])
+        fingerprint = digest_json([settings, [_without_places(row) for row in chunk]])
         file = shard_file(name, fingerprint)
         tasks.append(ShardTask(name, str(folder.resolve()), file, fingerprint, len(chunk), chunk))
     step = ShardStep(Clean(params, str(Path.cwd())))
@@ -75,6 +77,12 @@ def sample_keys(row: dict[str, Any]) -> list[str]:
     return [span["key"] for span in row["intervals"] or () if span["key"]] or [row["key"]]
 
 
+def _without_places(row: dict[str, Any]) -> dict[str, Any]:
+    """What the outcome of a recording depends on: of its files the content, wherever they lie."""
+    known = {name: value for name, value in row.items() if name not in FILE_COLUMNS}
+    return {**known, "source_digest": source_digest(row)}
+
+
 @dataclass(frozen=True)
 class Clean:
     """Cleans one recording. A modality that cannot be used is rejected with its reason and the rest goes on; a
@@ -91,9 +99,8 @@ class Clean:
         if row["copy_of"]:
             text = f"the same content as {row['copy_of']!r}, which is kept"
             return [], _whole_rejects(row, Reason.DUPLICATE, text)
-        source, source_digest = sources_of(row)
         named = {name: row[name] for name in ("key", "group", "split", "label", "meta", "intervals")}
-        cleaned = media_row(**named, recording=row["key"], variant=0, source=source, source_digest=source_digest)
+        cleaned = media_row(**named, recording=row["key"], variant=0, source_digest=source_digest(row))
         work = _Work(row, cleaned)
         rejects = [
             Reject(row["key"], "clean", error.reason, dropped, str(error))
@@ -158,7 +165,7 @@ class Clean:
     def _fill_cues(self, work: "_Work") -> None:
         cues, transcript = work.cleaned["cues"], work.row["transcript"]
         if transcript is not None:
-            cues = parse_transcript(read_file(transcript, self.base), PurePosixPath(transcript["uri"]).suffix)
+            cues = parse_transcript(read_file(transcript, self.base), transcript["suffix"])
         work.cleaned["cues"] = [{**cue, "text": self._cue_text(cue["text"])} for cue in cues or ()] or None
 
     def _cue_text(self, text: str | None) -> str | None:
@@ -198,13 +205,19 @@ class _Work:
 
 
 def _attempt(fill: Callable[[_Work], None], work: _Work) -> MediaError | None:
-    """The error that kept one file from being taken, if any; the rest of the sample goes on."""
+    """The error that kept one file from being taken, if any; the rest of the sample goes on.
+
+    Raises StageError if a file is gone: what comes of it must not be taken for the outcome of what ingest digested.
+    """
     try:
         fill(work)
     except MediaError as error:
         return error
     except FileNotFoundError as error:
-        return MediaError(Reason.MISSING_FILE, f"{error.filename} was there at ingest and is gone: run ingest again")
+        name = error.filename or error
+        raise StageError(
+            f"{name} of {work.row['key']!r} was there at ingest and is gone: run 'dvc repro' again"
+        ) from error
     return None
 
 

@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 from features.errors import StageError
 from features.sample import MODALITIES, SAMPLE_SCHEMA, modality_field
 from features.shards import read_shard
+from pipelines.ingest import load_recordings
+from pipelines.raw import source_uris
 from pipelines.stage import load_stage
 
 LOCATION = [pa.field("path", pa.string()), pa.field("row", pa.int64())]
@@ -23,12 +25,14 @@ INVENTORY_SCHEMA = pa.schema(
 )
 
 
-def read_inventory(folders: Sequence[Path]) -> pa.Table:
+def read_inventory(folders: Sequence[Path], ingest: Path | None = None) -> pa.Table:
     """INVENTORY_SCHEMA over all shards that the stages in the folders published, sorted by key.
 
+    ingest: the folder that tells what the raw files of a recording are called; without it no source is named.
     Reads the small columns only. Raises StageError if a key comes twice.
     """
-    parts = [_inventory_of(folder / shard.file) for folder in folders for shard in load_stage(folder).shards]
+    sources = {row["key"]: source_uris(row) for row in load_recordings(ingest)} if ingest else {}
+    parts = [_inventory_of(folder / shard.file, sources) for folder in folders for shard in load_stage(folder).shards]
     table = pa.concat_tables([INVENTORY_SCHEMA.empty_table(), *parts]).sort_by("key")
     keys = table.column("key").to_pylist()
     for key, after in pairwise(keys):
@@ -37,9 +41,10 @@ def read_inventory(folders: Sequence[Path]) -> pa.Table:
     return table.combine_chunks()
 
 
-def _inventory_of(path: Path) -> pa.Table:
+def _inventory_of(path: Path, sources: dict[str, str]) -> pa.Table:
     shard = read_shard(path)
     columns = {name: shard.column(name) for name in SAMPLE_SCHEMA.names if name in shard.schema.names}
+    columns["source"] = pa.array([sources.get(name, "") for name in shard.column("recording").to_pylist()], pa.string())
     digests = shard.column("digests")
     for modality in MODALITIES:
         columns[f"has_{modality}"] = pc.is_valid(shard.column(modality_field(modality)))

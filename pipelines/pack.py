@@ -13,7 +13,8 @@ import numpy as np
 import webdataset
 
 import features
-from features.manifest import MANIFEST_FILE, load_manifest
+from features.errors import StageError
+from features.manifest import MANIFEST_FILE
 from features.rev import digest_file, digest_json, library_versions
 from features.sample import MODALITIES, SPLITS
 from features.shards import Shard, read_shard, replacing, write_json
@@ -31,23 +32,22 @@ COUNTS_FILE = "counts.json"
 
 def pack(params: PackParams, before: Sequence[Path], store: Path, folder: Path, beam: BeamParams) -> None:
     """Write folder/<split>-<number>.tar over all samples of the store, and folder/counts.json."""
-    inventory = read_inventory(before)
-    manifest = load_manifest(store)
+    opened = features.open(store)
+    rows = _with_sources(read_inventory(before).to_pylist(), opened)
     settings = {
         **params.model_dump(),
         "code": stage_code(__name__),
         "libraries": library_versions(["av", "numpy", "soundfile", "webdataset"]),
-        "views": {name: view.rev for name, view in manifest.views.items()},
+        "views": {name: view.rev for name, view in opened.manifest.views.items()},
     }
     tasks: list[ShardTask] = []
-    rows = inventory.to_pylist()
     for split in SPLITS:
         of_split = [row for row in rows if row["split"] == split]
         for number, start in enumerate(range(0, len(of_split), params.shard_samples)):
             chunk = of_split[start : start + params.shard_samples]
             fingerprint = digest_json([settings, [_without_place(row) for row in chunk]])
             file = f"{split}-{number:06d}.tar"
-            media = [(row["path"], row["row"]) for row in chunk]
+            media = [(row["path"], row["row"], row["source"]) for row in chunk]
             tasks.append(ShardTask(file[:-4], str(folder.resolve()), file, fingerprint, len(chunk), media))
     known = known_records(folder)
     kept = {task.file: known[task.file] for task in tasks if is_published(task, known)}
@@ -59,6 +59,17 @@ def pack(params: PackParams, before: Sequence[Path], store: Path, folder: Path, 
         os.replace(aside / record.shard.file, folder / record.shard.file)
         kept[record.shard.file] = record
     _publish(folder, [kept[task.file] for task in tasks], settings, rows)
+
+
+def _with_sources(rows: list[dict[str, Any]], store: Store) -> list[dict[str, Any]]:
+    """The samples with the URIs of their raw files, as the store has them. Raises StageError if it lacks a sample."""
+    sources = dict(zip(store.keys, store.samples.column("source").to_pylist(), strict=True))
+    if missing := [row["key"] for row in rows if row["key"] not in sources]:
+        raise StageError(
+            f"the feature store lacks {len(missing)} samples that are aligned, the first {missing[0]!r}: "
+            "run 'dvc repro embed'"
+        )
+    return [{**row, "source": sources[row["key"]]} for row in rows]
 
 
 def _without_place(row: dict[str, Any]) -> dict[str, Any]:
@@ -100,8 +111,8 @@ class PackShard:
             open(temporary, "wb") as file,
             webdataset.TarWriter(file, encoder=False, user="", group="", mtime=0) as tar,
         ):
-            for path, row in task.inputs:
-                sample = read_shard(Path(path)).slice(row, 1).to_pylist()[0]
+            for path, row, source in task.inputs:
+                sample = {**read_shard(Path(path)).slice(row, 1).to_pylist()[0], "source": source}
                 tar.write(packed_sample(sample, _vectors(store, sample["key"])))
                 keys.append(sample["key"])
                 progress.add(1, 0)

@@ -1,16 +1,18 @@
 """The raw recording: one row of the manifest that ingest writes and clean reads."""
 
+import hashlib
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 import fsspec
 import pyarrow as pa
 
-from features.errors import SourceError
-from features.rev import digest_json
+from features.errors import SourceError, StageError
+from features.rev import digest_file, digest_json
 from features.sample import SPAN
 
 FILE_COLUMNS = ("image", "audio", "video", "transcript", "labels")
@@ -18,7 +20,16 @@ COLUMNS = ("key", "text", *FILE_COLUMNS, "label", "group", "split", "start_s", "
 VARIANT_MARK = "~"  # "rec7/0003~1" is the first augmented copy of "rec7/0003"
 
 # A file, or a stretch of one (a member of a tar): offset and size are null for a whole file until it is measured.
-FILE = pa.struct([("uri", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("digest", pa.string())])
+# Decoders are told its suffix, which decides between formats that look alike.
+FILE = pa.struct(
+    [
+        ("uri", pa.string()),
+        ("suffix", pa.string()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("digest", pa.string()),
+    ]
+)
 
 RAW_SCHEMA = pa.schema(
     [
@@ -55,9 +66,12 @@ class RawSample:
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def file_ref(uri: str, *, offset: int | None = None, size: int | None = None) -> dict[str, Any]:
-    """A value of FILE whose digest is not known yet."""
-    return {"uri": uri, "offset": offset, "size": size, "digest": None}
+def file_ref(
+    uri: str, *, member: str | None = None, offset: int | None = None, size: int | None = None
+) -> dict[str, Any]:
+    """A value of FILE whose digest is not known yet. member: what the stretch of a file is called in it."""
+    suffix = PurePosixPath(member or uri).suffix.lower()
+    return {"uri": uri, "suffix": suffix, "offset": offset, "size": size, "digest": None}
 
 
 def resolve_uri(uri: str, base: str) -> str:
@@ -72,19 +86,37 @@ def open_uri(uri: str) -> Iterator[BinaryIO]:
         yield file
 
 
+class _NamedBytes(io.BytesIO):
+    """A file in memory. libav looks at a file's name where its content alone does not tell the format."""
+
+    name = ""
+
+
 def read_file(ref: dict[str, Any], base: str = ".") -> bytes:
-    """The bytes that a FILE value refers to."""
+    """The bytes that a FILE value refers to. Raises StageError if they are not those that ingest digested."""
     with open_uri(resolve_uri(ref["uri"], base)) as file:
-        if ref["offset"] is None:
-            return bytes(file.read())
-        file.seek(ref["offset"])
-        return bytes(file.read(ref["size"]))
+        file.seek(ref["offset"] or 0)
+        content = bytes(file.read(-1 if ref["offset"] is None else ref["size"]))
+    _check_digest(ref, hashlib.sha256(content).hexdigest() if ref["digest"] else None)
+    return content
 
 
-def open_file(ref: dict[str, Any], base: str) -> str | io.BytesIO:
-    """What a decoder opens: the path of a whole local file, else its bytes in memory."""
+def open_file(ref: dict[str, Any], base: str) -> str | _NamedBytes:
+    """What a decoder opens: the path of a whole local file, else its bytes in memory. Raises StageError if they are
+    not those that ingest digested."""
     uri = resolve_uri(ref["uri"], base)
-    return uri if ref["offset"] is None and "://" not in uri else io.BytesIO(read_file(ref, base))
+    if ref["offset"] is None and "://" not in uri:
+        _check_digest(ref, digest_file(uri) if ref["digest"] else None)
+        return uri
+    file = _NamedBytes(read_file(ref, base))
+    file.name = f"file{ref['suffix']}"
+    return file
+
+
+def _check_digest(ref: dict[str, Any], found: str | None) -> None:
+    """What is made of a file is kept under its digest, so it must be made of these very bytes."""
+    if found != ref["digest"]:
+        raise StageError(f"{ref['uri']} changed since ingest digested it: run 'dvc repro' again")
 
 
 def content_digest(row: dict[str, Any]) -> str:
@@ -97,10 +129,16 @@ def content_digest(row: dict[str, Any]) -> str:
     return digest_json([files, row["text"], intervals])
 
 
-def sources_of(row: dict[str, Any]) -> tuple[str, str]:
-    """The URIs of a recording's files, space separated, and one digest over their bytes."""
-    refs = [row[column] for column in FILE_COLUMNS if row[column]]
-    return " ".join(ref["uri"] for ref in refs), digest_json([ref["digest"] for ref in refs])
+def source_digest(row: dict[str, Any]) -> str:
+    """Digest of all raw content that the media of a recording are made of: its text, the bytes of its files, and the
+    suffixes that tell decoders their formats. What files are called and where they lie does not count."""
+    files = {column: [row[column]["suffix"], row[column]["digest"]] for column in FILE_COLUMNS if row[column]}
+    return digest_json([files, row["text"]])
+
+
+def source_uris(row: dict[str, Any]) -> str:
+    """The URIs of a recording's files, space separated."""
+    return " ".join(row[column]["uri"] for column in FILE_COLUMNS if row[column])
 
 
 def check_key(key: str, where: str) -> None:

@@ -74,7 +74,7 @@ def _place(name: str) -> tuple[str, str | None]:
 
 def _take(sample: RawSample, column: str, member: tarfile.TarInfo, uri: str, file: Any) -> Reject | None:
     if column not in INLINE:
-        sample.files[column] = file_ref(uri, offset=member.offset_data, size=member.size)
+        sample.files[column] = file_ref(uri, member=member.name, offset=member.offset_data, size=member.size)
         return None
     file.seek(member.offset_data)
     return take_inline(sample, column, file.read(member.size))

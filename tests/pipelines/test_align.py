@@ -34,7 +34,6 @@ def recording(**changes: Any) -> MediaRow:
         "frames": [f"frame{index}".encode() for index in range(36)],
         "frame_times_s": [index / 4 for index in range(36)],
         "frames_end_s": 9.0,
-        "source": "rec.mp4",
         "source_digest": "0",
     }
     return media_row(**{**given_fields, **changes})

@@ -9,8 +9,10 @@ import pytest
 import soundfile
 from corpus import PARAMS_FILE
 
+from features.errors import StageError
 from features.reasons import Reason
 from pipelines.clean import Clean, find_copies
+from pipelines.ingest import measure_file
 from pipelines.media.audio import from_pcm16
 from pipelines.media.spans import span
 from pipelines.params import load_params
@@ -24,11 +26,14 @@ def clean(tmp_path: Path) -> Clean:
 
 def raw(**columns: Any) -> dict[str, Any]:
     """A row of ingest's manifest; files by their name below the base folder."""
-    files = {
-        column: {**file_ref(columns[column]), "digest": columns[column]} for column in FILE_COLUMNS & columns.keys()
-    }
+    files = {column: file_ref(columns[column]) for column in FILE_COLUMNS if column in columns}
     row = {"key": "rec", "group": "rec", "split": "train", "label": None, "text": None, "meta": None, "intervals": None}
     return {**row, **dict.fromkeys(FILE_COLUMNS), "copy_of": None, **columns, **files}
+
+
+def digested(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with each file's name for its digest."""
+    return {**row, **{name: {**row[name], "digest": row[name]["uri"]} for name in FILE_COLUMNS if row[name]}}
 
 
 def write_video(folder: Path, **script: Any) -> bytes:
@@ -48,7 +53,7 @@ def test_clean_takes_frames_audio_and_cues_of_one_file(clean: Clean, tmp_path: P
     ]
     assert row["audio_rate_hz"] == 16000
     assert len(row["audio"]) / 2 / 16000 == pytest.approx(2.0, abs=0.1)
-    assert (row["source"], row["recording"]) == ("rec.mp4", "rec")
+    assert row["recording"] == "rec"
 
 
 def test_clean_prefers_files_of_their_own_to_the_videos_streams(clean: Clean, tmp_path: Path) -> None:
@@ -134,10 +139,19 @@ def test_clean_drops_a_broken_transcript_and_labels_and_says_so(clean: Clean, tm
     ]
 
 
-def test_clean_rejects_a_file_that_is_gone_since_ingest(clean: Clean) -> None:
-    rows, rejects = clean(raw(image="gone.png"))
-    assert rows == []
-    assert rejects[0].reason == Reason.MISSING_FILE
+def test_clean_fails_on_a_file_that_is_gone_since_ingest(clean: Clean) -> None:
+    with pytest.raises(StageError, match=r"gone\.png of 'rec' was there at ingest and is gone: run 'dvc repro' again"):
+        clean(raw(image="gone.png"))
+
+
+@pytest.mark.parametrize("column", ["image", "audio", "video", "transcript"])
+def test_clean_fails_on_a_file_that_changed_since_ingest(clean: Clean, tmp_path: Path, column: str) -> None:
+    (tmp_path / "rec").write_text("before")
+    row = raw(text="said")
+    row[column] = measure_file(file_ref("rec"), str(tmp_path))
+    (tmp_path / "rec").write_text("after")
+    with pytest.raises(StageError, match="rec changed since ingest digested it: run 'dvc repro' again"):
+        clean(row)
 
 
 def test_clean_mends_text_and_rejects_what_is_too_long(clean: Clean) -> None:
@@ -149,7 +163,7 @@ def test_clean_mends_text_and_rejects_what_is_too_long(clean: Clean) -> None:
 
 
 def test_copies_are_found_by_content_not_by_name() -> None:
-    one, two, other = raw(video="a.mp4"), raw(video="a.mp4"), raw(video="b.mp4")
+    one, two, other = (digested(raw(video=name)) for name in ("a.mp4", "a.mp4", "b.mp4"))
     one["key"], two["key"], other["key"] = "one", "two", "other"
     assert find_copies([one, two, other]) == {"two": "one"}
     spoken, again = {**raw(text="hello"), "key": "a"}, {**raw(text="hello"), "key": "b"}
@@ -157,8 +171,8 @@ def test_copies_are_found_by_content_not_by_name() -> None:
 
 
 def test_copies_with_the_same_intervals_are_found_whatever_their_samples_are_called() -> None:
-    one = raw(audio="a.wav", intervals=[span(0, 1, key="one/a", label="x"), span(1, 2, key="one/b")])
-    two = raw(audio="a.wav", intervals=[span(0, 1, key="two/a"), span(1, 2, key="two/b")])
-    other = raw(audio="a.wav", intervals=[span(2, 3, key="other/a")])
+    one = digested(raw(audio="a.wav", intervals=[span(0, 1, key="one/a", label="x"), span(1, 2, key="one/b")]))
+    two = digested(raw(audio="a.wav", intervals=[span(0, 1, key="two/a"), span(1, 2, key="two/b")]))
+    other = digested(raw(audio="a.wav", intervals=[span(2, 3, key="other/a")]))
     one["key"], two["key"], other["key"] = "one", "two", "other"
     assert find_copies([one, two, other]) == {"two": "one"}

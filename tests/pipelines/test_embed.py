@@ -38,7 +38,6 @@ def sample(key: str, audio: bytes | None) -> MediaRow:
         group=key,
         split="train",
         variant=0,
-        source=f"{key}.wav",
         source_digest="0",
         start_s=0.0,
         end_s=1.0,

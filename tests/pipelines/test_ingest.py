@@ -61,6 +61,7 @@ def test_ingest_writes_sizes_and_digests(tmp_path: Path) -> None:
     assert rejects == []
     assert rows["talks/a"]["video"] == {
         "uri": f"{source}/talks/a.mp4",
+        "suffix": ".mp4",
         "offset": None,
         "size": 1_500_000,
         "digest": hashlib.sha256(b"video" * 300_000).hexdigest(),

@@ -9,7 +9,7 @@ from pipelines.ingest import (
     measure_file,
 )
 from pipelines.params import SplitParams
-from pipelines.raw import check_key, content_digest, file_ref, read_file, sources_of
+from pipelines.raw import check_key, content_digest, file_ref, open_file, read_file, source_digest, source_uris
 
 SPLIT = SplitParams(val=0.15, test=0.15, seed=0)
 
@@ -56,8 +56,37 @@ def test_content_digest_sees_media_and_text_but_no_names() -> None:
     assert content_digest(_recording(audio=image, text="a cat")) != one
 
 
-def test_sources_of_lists_files_in_a_fixed_order() -> None:
-    row = _recording(labels={"uri": "a.labels.csv", "digest": "2"}, audio={"uri": "a.wav", "digest": "1"})
+def test_source_uris_are_in_a_fixed_order() -> None:
+    assert source_uris(_recording(labels=file_ref("a.labels.csv"), audio=file_ref("a.wav"))) == "a.wav a.labels.csv"
 
-    assert sources_of(row)[0] == "a.wav a.labels.csv"
-    assert sources_of(row)[1] != sources_of({**row, "labels": None})[1]
+
+def _digested(uri: str, digest: str) -> dict[str, Any]:
+    return {**file_ref(uri), "digest": digest}
+
+
+def test_source_digest_sees_all_that_decides_the_media_and_no_names() -> None:
+    row = _recording(video=_digested("a.mp4", "1"), transcript=_digested("a.srt", "2"), text="a cat")
+    moved = {**row, "video": _digested("/new/b.MP4", "1"), "key": "b", "label": "x", "split": "val", "intervals": []}
+    others = [
+        {**row, "video": _digested("a.mp4", "3")},
+        {**row, "video": _digested("a.mkv", "1")},
+        {**row, "transcript": _digested("a.vtt", "2")},
+        {**row, "transcript": None},
+        {**row, "video": None, "audio": row["video"]},
+        {**row, "text": "a dog"},
+    ]
+
+    assert source_digest(moved) == source_digest(row)
+    assert len({source_digest(other) for other in (row, *others)}) == len(others) + 1
+
+
+def test_source_digest_is_the_same_for_a_file_and_a_member_of_a_tar() -> None:
+    member = {**file_ref("set.tar", member="x/a.mp4", offset=512, size=4), "digest": "1"}
+    assert source_digest(_recording(video=member)) == source_digest(_recording(video=_digested("a.mp4", "1")))
+
+
+def test_open_file_tells_a_decoder_the_suffix_of_a_member(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(b"beforewave")
+    file = open_file(file_ref("a.tar", member="x/a.WAV", offset=6, size=4), str(tmp_path))
+    assert not isinstance(file, str)
+    assert (file.name, file.read()) == ("file.wav", b"wave")

@@ -9,7 +9,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from features.errors import SourceError
 from pipelines.job import Reject
-from pipelines.raw import RawSample
+from pipelines.raw import RawSample, file_ref
 from pipelines.sources.listing import list_source
 
 
@@ -44,7 +44,7 @@ def test_folder_joins_files_of_one_stem(tmp_path: Path) -> None:
         "image": "a.JPG",
     }
     assert samples["a"].text == "hello"
-    assert samples["a"].files["video"] == {"uri": f"{tmp_path}/a.mp4", "offset": None, "size": None, "digest": None}
+    assert samples["a"].files["video"] == file_ref(f"{tmp_path}/a.mp4")
 
 
 def test_folder_spreads_a_json_file_over_the_sample(tmp_path: Path) -> None:

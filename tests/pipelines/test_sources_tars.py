@@ -167,3 +167,12 @@ def test_tar_without_members_is_an_error(tmp_path: Path) -> None:
 
     with pytest.raises(SourceError, match="holds no samples: point it at recordings or at a manifest"):
         _list(tmp_path / "a.tar")
+
+
+def test_tar_members_keep_the_suffix_by_which_they_are_read(tmp_path: Path) -> None:
+    _tar(tmp_path / "a.tar", {"one.mp4": b"film", "one.srt": b"1\n00:00:00,000 --> 00:00:01,000\nhello\n"})
+    samples, _ = _list(tmp_path / "a.tar")
+    assert {column: ref["suffix"] for column, ref in samples["one"].files.items()} == {
+        "video": ".mp4",
+        "transcript": ".srt",
+    }

@@ -57,7 +57,7 @@ def write_media(folder: Path, texts: Sequence[str | None]) -> Path:
     with shard_writer(path, MEDIA_SCHEMA) as writer:
         for index, text in enumerate(texts):
             identity = {"key": f"rec/{index}", "recording": "rec", "group": "rec", "split": "train", "variant": 0}
-            writer.append(media_row(**identity, text=text, source="rec.txt", source_digest="0"))
+            writer.append(media_row(**identity, text=text, source_digest="0"))
     return path
 
 
