@@ -8,13 +8,16 @@ from typing import Any
 import pyarrow as pa
 
 from features.errors import StoreError
-from features.shards import Shard, write_json
+from features.rev import DIGEST_CHARS, digest_bytes
+from features.shards import Shard, json_text, replacing
 from features.view import StoredView
 
 FORMAT_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 SAMPLES_FOLDER = "samples"
 REJECTS_FILE = "rejects.parquet"  # of a stage; a store's name holds a digest, so that versions do not share it
+
+_NO_DIGEST = "0" * DIGEST_CHARS  # stands where the digest will be, while the text is digested
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,17 +36,23 @@ class Manifest:
     def save(self, folder: Path, name: str = MANIFEST_FILE) -> None:
         """Write it into the folder, whole or not at all."""
         content = {
+            "digest": _NO_DIGEST,  # of this very text: it tells when a byte of it was changed
             "format_version": FORMAT_VERSION,
             "rejects": self.rejects,
             "shards": [shard.to_json() for shard in self.shards],
             "views": {name: asdict(view) for name, view in self.views.items()},
             "steps": self.steps,
         }
-        write_json(folder / name, content)
+        text = json_text(content)
+        with replacing(folder / name) as temporary:
+            temporary.write_bytes(text.replace(_NO_DIGEST.encode(), digest_bytes(text).encode(), 1))
 
 
 def parse_manifest(text: bytes, folder: Path) -> Manifest:
-    """A store's manifest from its text; folder: what messages name. Raises StoreError if another format wrote it."""
+    """A store's manifest from its text; folder: what messages name.
+
+    Raises StoreError if another format wrote it, or it is not the text that was written.
+    """
     path = folder / MANIFEST_FILE
     try:
         content = json.loads(text)
@@ -56,6 +65,9 @@ def parse_manifest(text: bytes, folder: Path) -> Manifest:
         raise StoreError(
             f"{path} has format {found}; this Plait reads format {FORMAT_VERSION}: install the matching one"
         )
+    digest = str(content.get("digest"))
+    if digest_bytes(text.replace(digest.encode(errors="replace"), _NO_DIGEST.encode(), 1)) != digest:
+        raise StoreError(f"{path} is damaged or was edited: restore it with 'dvc checkout {folder}'")
     return Manifest(
         shards=tuple(Shard(**shard) for shard in content["shards"]),
         views={name: StoredView(**view) for name, view in content["views"].items()},

@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from features.errors import StoreError
 from features.manifest import MANIFEST_FILE, Manifest, parse_manifest, view_schema
@@ -58,6 +60,17 @@ def test_manifest_has_equal_bytes_for_equal_content(tmp_path: Path) -> None:
 def test_parse_manifest_names_what_is_wrong(tmp_path: Path, content: str, said: str) -> None:
     with pytest.raises(StoreError, match=said):
         parse_manifest(content.encode(), tmp_path)
+
+
+@given(st.data())
+def test_parse_manifest_refuses_any_other_byte(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    folder = tmp_path_factory.getbasetemp() / "flipped"
+    Manifest(shards=SHARDS, views={"image": VIEW}, steps={}, rejects="rejects-1.parquet").save(folder)
+    text = bytearray((folder / MANIFEST_FILE).read_bytes())
+    text[data.draw(st.integers(0, len(text) - 1))] ^= data.draw(st.integers(1, 255))
+
+    with pytest.raises(StoreError):
+        parse_manifest(bytes(text), folder)
 
 
 @pytest.mark.parametrize(("dtype", "value"), [("float16", pa.float16()), ("float32", pa.float32())])
