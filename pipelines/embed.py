@@ -75,7 +75,7 @@ def embed(params: EmbedParams, before: Sequence[Path], folder: Path, beam: BeamP
         stored[name] = _stored_view(plan, records[name], folder)
     rejects = [reject for view in records.values() for record in view for reject in record.rejects]
     check_ratio("embed", rejects, inventory.num_rows, params.max_reject_ratio)
-    steps: dict[str, Any] = {}
+    steps: dict[str, Any] = {"embed": {"shard_samples": params.shard_samples}}
     for stage in before:
         steps |= load_stage(stage).steps
     all_rejects = [*load_rejects(before[-1]), *rejects]

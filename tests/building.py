@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.manifest import SAMPLES_FOLDER, Manifest, view_schema
-from features.rev import digest_json, feature_key
+from features.rev import digest_file, digest_json, feature_key
 from features.sample import MODALITIES, REJECT_SCHEMA, SAMPLE_SCHEMA
 from features.shards import Shard, cut_shards, describe_shard, shard_file, shard_name, shard_writer
 from features.view import StoredView
@@ -42,9 +42,11 @@ def build_store(
         shards.append(describe_shard(name, path))
     keys = [row["key"] for row in rows]
     stored = {name: _view(folder, name, view, keys, ranges) for name, view in views.items()}
-    rejects_file = f"rejects-{digest_json(list(rejects))[:16]}.parquet"
-    pq.write_table(pa.Table.from_pylist(list(rejects), schema=REJECT_SCHEMA), folder / rejects_file)
-    Manifest(shards=tuple(shards), views=stored, steps={}, rejects=rejects_file).save(folder)
+    written = folder / "rejects"
+    pq.write_table(pa.Table.from_pylist(list(rejects), schema=REJECT_SCHEMA), written)
+    rejects_file = written.rename(folder / shard_file("rejects", digest_file(written), ".parquet")).name
+    steps = {"embed": {"shard_samples": shard_rows}}
+    Manifest(shards=tuple(shards), views=stored, steps=steps, rejects=rejects_file).save(folder)
 
 
 def _sample(given: dict[str, Any]) -> dict[str, Any]:
