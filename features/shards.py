@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from features.errors import ShardError
 from features.rev import digest_bytes, digest_file
+from features.sample import REJECT_SCHEMA
 
 NAME_CHARS = 16
 _FLUSH_BYTES = 32 << 20
@@ -166,7 +168,7 @@ def shard_writer(path: Path, schema: pa.Schema) -> Iterator[ShardWriter]:
 
 def iter_batches(path: Path) -> Iterator[pa.RecordBatch]:
     """The record batches of an Arrow IPC file, memory-mapped. Raises ShardError if the file is damaged."""
-    with _naming_damage(path), pa.memory_map(str(path)) as source:
+    with _naming_damage(path, "Arrow"), pa.memory_map(str(path)) as source:
         reader = pa.ipc.open_file(source)
         for index in range(reader.num_record_batches):
             batch = reader.get_batch(index)
@@ -176,9 +178,19 @@ def iter_batches(path: Path) -> Iterator[pa.RecordBatch]:
 
 def read_shard(path: Path) -> pa.Table:
     """A whole shard as a table over its memory map: nothing is copied. Raises ShardError if the file is damaged."""
-    with _naming_damage(path), pa.memory_map(str(path)) as source:
+    with _naming_damage(path, "Arrow"), pa.memory_map(str(path)) as source:
         table = pa.ipc.open_file(source).read_all()
         _check_sound(table)
+        return table
+
+
+def read_rejects(path: Path) -> pa.Table:
+    """The table of what was lost, as REJECT_SCHEMA has it. Raises ShardError if the file is damaged."""
+    with _naming_damage(path, "Parquet"), pq.ParquetFile(path) as file:
+        table = file.read()
+        _check_sound(table)
+        if not table.schema.equals(REJECT_SCHEMA):
+            raise pa.ArrowInvalid(f"columns are {', '.join(table.schema.names)}, not {', '.join(REJECT_SCHEMA.names)}")
         return table
 
 
@@ -189,13 +201,14 @@ def _check_sound(rows: pa.Table | pa.RecordBatch) -> None:
 
 
 @contextmanager
-def _naming_damage(path: Path) -> Iterator[None]:
+def _naming_damage(path: Path, kind: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # the system's: no such file, no permission
             raise
-        raise ShardError(f"shard {path} is no whole Arrow file ({error}): delete it and run 'dvc repro'") from error
+        said = " ".join(str(error).split())
+        raise ShardError(f"{path} is no whole {kind} file ({said}): delete it and run 'dvc repro'") from error
 
 
 def describe_shard(name: str, path: Path) -> Shard:

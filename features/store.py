@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from features.columns import empty_table, shard_table, take_rows
 from features.encoders.base import Encoded
@@ -17,6 +16,7 @@ from features.manifest import MANIFEST_FILE, parse_manifest
 from features.query import run_query, select_rows
 from features.reading import ShardReader, nearest
 from features.sample import SPLITS
+from features.shards import read_rejects
 from features.view import StoredView
 
 PROJECT_STORE = Path("data/features")  # where the stages of a project put it
@@ -68,7 +68,7 @@ class Store:
     @cached_property
     def rejects(self) -> pa.Table:
         """What was lost on the way here: key, stage, reason, what was dropped, and the error's text."""
-        return open_first(self.files, self.manifest.rejects, pq.read_table)
+        return open_first(self.files, self.manifest.rejects, read_rejects)
 
     def table(self, views: Sequence[str], *, split: str | None = None, where: str | None = None) -> pa.Table:
         """Samples with a column a view beside them, in key order; an absent embedding is null.
