@@ -3,6 +3,7 @@
 import ctypes
 import io
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -163,12 +164,15 @@ def _is_made(task: ShardTask, digest: str) -> bool:
 
 def limit_threads() -> None:
     """One thread each for torch and OpenCV, since several shards share the cores, and image buffers that stay with
-    the process instead of going back to the kernel each time."""
-    import cv2
-    import torch
+    the process instead of going back to the kernel each time.
 
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    Neither is imported for it: what a worker imports later reads the environment.
+    """
+    os.environ.update(OMP_NUM_THREADS="1", OPENCV_FOR_THREADS_NUM="1")
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(1)
     if sys.platform == "linux":
         trim_threshold, mmap_threshold = -1, -3
         libc = ctypes.CDLL(None)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.progress import ShardProgress, watch_progress
+from pipelines.progress import Counts, ShardProgress, watch_progress
 
 
 def test_shard_progress_leaves_its_counts_in_a_file(tmp_path: Path) -> None:
@@ -33,6 +33,29 @@ def test_watch_progress_adds_up_the_shards_in_a_plain_line(tmp_path: Path, capsy
     captured = capsys.readouterr()
     assert captured.out == ""
     assert re.fullmatch(r"clean: 6/9 samples, [0-9.]+ samples/s, 2 rejects\n", captured.err)
+
+
+def _report(path: Path, num_done: int, num_rejects: int) -> None:
+    progress = ShardProgress(path)
+    progress.add(num_done, num_rejects)
+    progress.report()
+
+
+def test_counts_follow_the_shards_in_work_and_read_finished_ones_once(tmp_path: Path) -> None:
+    work = tmp_path / ".work"
+    one, two = work / "one.progress", work / "two.progress"
+    counts = Counts([one, two])
+    assert counts.read() == (0, 0)
+    _report(work / "of another job.progress", 9, 9)
+    _report(one, 1, 0)
+    assert counts.read() == (1, 0)
+    _report(one, 2, 1)
+    _report(two, 4, 0)
+    (work / "one.json").write_text("{}")
+    assert counts.read() == (6, 1)
+    one.write_text("nobody reads this again")
+    _report(two, 5, 2)
+    assert counts.read() == (7, 3)
 
 
 def test_watch_progress_shows_a_bar_on_a_terminal(
