@@ -1,6 +1,7 @@
 """The store: one version of all samples and their features, opened for reading."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -130,6 +131,21 @@ class Store:
         be parsed or does anything but read these relations.
         """
         return run_query(self.reader, self.rejects, query)
+
+    def export(
+        self,
+        format: str,  # noqa: A002  # what users call it
+        path: str | Path,
+        *,
+        views: Sequence[str] | None = None,
+        split: str | None = None,
+        where: str | None = None,
+        time: datetime | None = None,
+    ) -> int:
+        """Write samples with their views as parquet, lance, datasets or feast: see features.exports.export()."""
+        from features.exports import export
+
+        return export(self, format, path, views=views, split=split, where=where, time=time)
 
     def batches(
         self,

@@ -13,6 +13,7 @@ from features.sample import MODALITIES
 from features.stats import stats as compute_stats
 from features.view import StoredView
 from flows.commands import add_commands
+from flows.export import add_export
 from flows.options import JsonOption, RevOption, StoreOption, open_store
 from flows.tables import print_json, print_json_rows, print_table
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 
 add_commands(app)
+add_export(app)
 
 _SUMMARY = ("name", "input", "encoder", "pooling", "dtype", "shape", "present", "rev")
 
