@@ -40,24 +40,24 @@ def library_versions(names: Iterable[str]) -> dict[str, str]:
 
 
 @cache
-def digest_code(*modules: str, without: frozenset[str] = frozenset()) -> str:
-    """Digest of what the modules compute, with all that they import of their own package and of features: the syntax
-    trees without comments, docstrings and formatting.
+def digest_code(*modules: str, without: frozenset[str] = frozenset()) -> dict[str, str]:
+    """Digest by module of what the modules compute, with all that they import of their own package and of features:
+    the syntax trees without comments, docstrings and formatting.
 
     It stands where a hand-bumped number would: an edit that can change a result changes the digest, a reworded
     comment does not. without: modules that decide no result; what only they import is left out too.
     """
     packages = {"features", *(name.partition(".")[0] for name in modules)}
-    trees: dict[str, str] = {}
+    digests: dict[str, str] = {}
     todo = list(modules)
     while todo:
         name = todo.pop()
-        if name in trees or name in without:
+        if name in digests or name in without:
             continue
         tree = _without_docstrings(_parse(name))
-        trees[name] = ast.dump(tree)
+        digests[name] = digest_bytes(ast.dump(tree).encode())
         todo += _imported(tree, packages)
-    return digest_bytes(*(f"{name}:{trees[name]}".encode() for name in sorted(trees)))
+    return dict(sorted(digests.items()))
 
 
 def _parse(module: str) -> ast.Module:
@@ -105,4 +105,4 @@ def feature_key(rev: str, input_digest: str | None) -> str:
     The bytes that reach the encoder are the outcome of every step before it, so hashing them covers the raw file,
     the parameters and the code of those steps; the decoders that the encoder itself uses are part of the rev.
     """
-    return digest_json([rev, input_digest])
+    return digest_bytes(rev.encode(), *([] if input_digest is None else [input_digest.encode()]))

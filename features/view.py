@@ -37,8 +37,12 @@ class View:
                 raise ValueError(f"view {self.name!r}: {what} is {value!r}; it must be one of {', '.join(known)}")
 
     def rev(self, encoder_definition: dict[str, Any]) -> str:
-        """Hash of all that is the same for every row: the view, and the encoder's weights, code and libraries."""
-        declared = {name: value for name, value in asdict(self).items() if name != "name"}
+        """Hash of all that is the same for every row: the view, and the encoder's weights, code and libraries.
+
+        The options are in the encoder's definition, by what they do: an option that says the default changes nothing,
+        and a weights file may move.
+        """
+        declared = {name: value for name, value in asdict(self).items() if name not in ("name", "options")}
         return digest_json({"view": declared, "encoder": encoder_definition})
 
 

@@ -64,8 +64,9 @@ class Encoder(Protocol):
         """Length of the vectors that encode gives; known once load() has returned."""
 
     def definition(self) -> dict[str, Any]:
-        """All that its output depends on besides the media, as JSON: name, settings, batch_size, "weights_digest"
-        (sha256 or null), "code" (digest of its modules) and "libraries" (their versions). Needs no load()."""
+        """All that its output depends on besides the media, as JSON: name, settings (all options among them),
+        batch_size, "weights_digest" (sha256 or null), "code" (digests of its modules) and "libraries" (their
+        versions); "nondeterministic" with the reason where equal input may give other bytes. Needs no load()."""
 
     def load(self, device: str) -> None:
         """Bring the model into memory, once per process; "cpu" or "cuda"."""
