@@ -60,7 +60,13 @@ def variant_key(key: str, copy: int) -> str:
 
 @dataclass(frozen=True)
 class Augment:
-    """Makes the variants of one training sample; the random numbers are a function of seed, key, copy and modality."""
+    """Makes the variants of one training sample.
+
+    The random numbers are a function of seed, copy, modality and the sample's content, so that another name changes
+    nothing. The content is that of all its modalities: segments that share a picture, or say the same word, still vary
+    each in its own way. Samples that are the same in all of them have the same variants, as they are one sample to a
+    model.
+    """
 
     params: AugmentParams
     schema: ClassVar[pa.Schema] = MEDIA_SCHEMA
@@ -97,4 +103,5 @@ class Augment:
         return {**varied, "digests": sample_digests(varied)}
 
     def _rng(self, row: MediaRow, copy: int, modality: str) -> np.random.Generator:
-        return np.random.Generator(np.random.Philox(seed_of(self.params.seed, row["key"], str(copy), modality)))
+        content = digest_json(row["digests"])
+        return np.random.Generator(np.random.Philox(seed_of(self.params.seed, content, str(copy), modality)))

@@ -17,6 +17,7 @@ from pipelines.code import stage_code
 from pipelines.ingest import load_recordings
 from pipelines.job import Reject, ShardTask, run_job
 from pipelines.leaks import describe_leaks, find_leaks
+from pipelines.lock import writing
 from pipelines.media.audio import check_not_silent, normalise_loudness, to_pcm16
 from pipelines.media.container import AudioRequest, VideoRequest, decode_recording
 from pipelines.media.image import clean_image
@@ -25,16 +26,32 @@ from pipelines.media.tracks import AudioTrack
 from pipelines.media.transcript import parse_labels, parse_transcript
 from pipelines.params import BeamParams, CleanParams
 from pipelines.raw import FILE_COLUMNS, content_digest, open_file, read_file, source_digest
+from pipelines.reuse import read_made, with_made
 from pipelines.stage import Outcome, ShardStep, check_ratio, known_records, publish_stage, say_outcome
 
 _LIBRARIES = ["av", "ftfy", "numpy", "opencv-python-headless", "pillow", "pyarrow", "torchaudio"]
+# What is made of a recording's raw content, and of nothing else that is known of it.
+_MEDIA_FIELDS = (
+    "text",
+    "image",
+    "audio",
+    "audio_rate_hz",
+    "audio_start_s",
+    "frames",
+    "frame_times_s",
+    "frames_end_s",
+    "cues",
+    "labels",
+)
 
 
 def clean(params: CleanParams, before: Path, folder: Path, beam: BeamParams) -> None:
     """Clean the recordings that ingest listed in the folder before; one shard of folder holds about
     params.shard_samples of them.
 
-    Exact copies are found by the digests that ingest took, across all shards, and rejected before any is decoded.
+    Exact copies are found by the digests that ingest took, across all shards, and rejected before any is decoded. In a
+    shard that changed only the recordings are decoded whose raw content is new: the media of others are taken from
+    the version before.
     """
     settings = {
         **params.model_dump(exclude={"max_reject_ratio", "shard_samples"}),
@@ -43,22 +60,38 @@ def clean(params: CleanParams, before: Path, folder: Path, beam: BeamParams) -> 
     }
     rows = load_recordings(before)
     copies = find_copies(rows)
+    work = [
+        {**row, "copy_of": copies.get(row["key"]), "source_digest": source_digest(row), "made": None} for row in rows
+    ]
+    with writing(folder):
+        known = known_records(folder)
+        tasks = with_made(_tasks(work, params.shard_samples, folder, settings), known, folder, settings)
+        records = run_job(ShardStep(Clean(params, str(Path.cwd()))), tasks, known=known, params=beam, label="clean")
+        rejects = [reject for record in records for reject in record.rejects]
+        num_samples = sum(len(sample_keys(row)) for row in rows)
+        check_ratio("clean", rejects, num_samples, params.max_reject_ratio)
+        publish_stage(folder, stage="clean", settings=settings, records=records, before=before)
+    if leaks := find_leaks(row for row in rows if row["key"] not in copies):
+        sys.stderr.write(describe_leaks(leaks) + "\n")
+    say_outcome("clean", num_in=len(rows), num_out=sum(record.shard.num_rows for record in records), rejects=rejects)
+
+
+def _tasks(
+    rows: Sequence[dict[str, Any]], shard_samples: int, folder: Path, settings: dict[str, Any]
+) -> list[ShardTask]:
     tasks = []
-    for span in cut_shards([row["key"] for row in rows], params.shard_samples):
-        chunk = [{**row, "copy_of": copies.get(row["key"])} for row in rows[span.start : span.stop]]
+    for span in cut_shards([row["key"] for row in rows], shard_samples):
+        chunk = rows[span.start : span.stop]
         name = shard_name(chunk[0]["key"])
         fingerprint = digest_json([settings, [_without_places(row) for row in chunk]])
         file = shard_file(name, fingerprint)
         tasks.append(ShardTask(name, str(folder.resolve()), file, fingerprint, len(chunk), chunk))
-    step = ShardStep(Clean(params, str(Path.cwd())))
-    records = run_job(step, tasks, known=known_records(folder), params=beam, label="clean")
-    rejects = [reject for record in records for reject in record.rejects]
-    num_samples = sum(len(sample_keys(row)) for row in rows)
-    check_ratio("clean", rejects, num_samples, params.max_reject_ratio)
-    publish_stage(folder, stage="clean", settings=settings, records=records, before=before)
-    if leaks := find_leaks(row for row in rows if row["key"] not in copies):
-        sys.stderr.write(describe_leaks(leaks) + "\n")
-    say_outcome("clean", num_in=len(rows), num_out=sum(record.shard.num_rows for record in records), rejects=rejects)
+    return tasks
+
+
+def _without_places(row: dict[str, Any]) -> dict[str, Any]:
+    """What the outcome of a recording depends on: of its files the content, wherever they lie."""
+    return {name: value for name, value in row.items() if name not in (*FILE_COLUMNS, "made")}
 
 
 def find_copies(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -75,12 +108,6 @@ def find_copies(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
 def sample_keys(row: dict[str, Any]) -> list[str]:
     """Keys of the samples that a recording is to become as far as its source names them: its intervals', or its own."""
     return [span["key"] for span in row["intervals"] or () if span["key"]] or [row["key"]]
-
-
-def _without_places(row: dict[str, Any]) -> dict[str, Any]:
-    """What the outcome of a recording depends on: of its files the content, wherever they lie."""
-    known = {name: value for name, value in row.items() if name not in FILE_COLUMNS}
-    return {**known, "source_digest": source_digest(row)}
 
 
 @dataclass(frozen=True)
@@ -100,10 +127,24 @@ class Clean:
             text = f"the same content as {row['copy_of']!r}, which is kept"
             return [], _whole_rejects(row, Reason.DUPLICATE, text)
         named = {name: row[name] for name in ("key", "group", "split", "label", "meta", "intervals")}
-        cleaned = media_row(**named, recording=row["key"], variant=0, source_digest=source_digest(row))
-        work = _Work(row, cleaned)
-        rejects = [
-            Reject(row["key"], "clean", error.reason, dropped, str(error))
+        cleaned = media_row(**named, recording=row["key"], variant=0, source_digest=row["source_digest"])
+        if row["made"]:
+            cleaned |= read_made(row["made"], _MEDIA_FIELDS)
+            rejects = []
+        else:
+            rejects = self._make_media(_Work(row, cleaned))
+        rejects += self._clean_intervals(cleaned)
+        if all(cleaned[modality_field(modality)] is None for modality in MODALITIES):
+            reason, text = Reason.NO_STREAM, "its files hold no text, image, audio or video"
+            if rejects:  # the first of what befell its parts
+                reason, text = Reason(rejects[0].reason), rejects[0].text
+            return [], _whole_rejects(row, reason, text)
+        return [cleaned], rejects
+
+    def _make_media(self, work: "_Work") -> list[Reject]:
+        """Fill the media fields from the raw content, and say what of it cannot be used."""
+        return [
+            Reject(work.row["key"], "clean", error.reason, dropped, str(error))
             for dropped, fill in (
                 ("text", self._fill_text),
                 ("image", self._fill_image),
@@ -114,13 +155,6 @@ class Clean:
             )
             if (error := _attempt(fill, work))
         ]
-        rejects += self._clean_intervals(cleaned)
-        if all(cleaned[modality_field(modality)] is None for modality in MODALITIES):
-            reason, text = Reason.NO_STREAM, "its files hold no text, image, audio or video"
-            if rejects:  # the first of what befell its parts
-                reason, text = Reason(rejects[0].reason), rejects[0].text
-            return [], _whole_rejects(row, reason, text)
-        return [cleaned], rejects
 
     def _fill_text(self, work: "_Work") -> None:
         if work.row["text"] is not None:

@@ -20,10 +20,11 @@ from features.rev import digest_code, digest_json
 from features.sample import SPLITS, MediaRow
 from features.shards import cut_shards, read_shard, replacing, shard_file, shard_name
 from pipelines.job import WORK_FOLDER, Reject, ShardTask, remove_work, run_job
+from pipelines.lock import writing
 from pipelines.params import BeamParams, IngestParams, SplitParams
 from pipelines.raw import FILE_COLUMNS, RAW_SCHEMA, RawSample, check_key, open_uri, resolve_uri
 from pipelines.sources.listing import list_source
-from pipelines.stage import Outcome, ShardStep, check_ratio, say_outcome, write_rejects
+from pipelines.stage import Outcome, ShardStep, check_ratio, remove_unlisted, say_outcome, write_rejects
 
 RAW_MANIFEST = "manifest.parquet"
 _SHARD_FILES = 256
@@ -37,21 +38,19 @@ def ingest(params: IngestParams, folder: Path, beam: BeamParams) -> None:
     _check_keys(samples)
     whole, rejected = _drop_unusable(samples)
     rows = assign_splits(gather_recordings(whole), params.split)
-    records = _digest_files(rows, folder, beam)
-    rejects += rejected
-    rejects += [reject for record in records for reject in record.rejects]
-    check_ratio("ingest", rejects, num_listed, params.max_reject_ratio)
-    paths = [folder / WORK_FOLDER / record.shard.file for record in records]
-    table = pa.concat_tables([RAW_SCHEMA.empty_table(), *(read_shard(path) for path in paths)])
-    if table.num_rows == 0:
-        raise SourceError(f"ingest.source {params.source!r} has no usable sample; first: {rejects[0].text}")
-    write_rejects(folder / REJECTS_FILE, rejects)
-    with replacing(folder / RAW_MANIFEST) as temporary:
-        pq.write_table(table, temporary)
-    remove_work(folder)
-    for path in folder.iterdir():  # what a run that was killed left half-written
-        if path.name not in (RAW_MANIFEST, REJECTS_FILE):
-            path.unlink()
+    with writing(folder):
+        records = _digest_files(rows, folder, beam)
+        rejects += rejected
+        rejects += [reject for record in records for reject in record.rejects]
+        check_ratio("ingest", rejects, num_listed, params.max_reject_ratio)
+        paths = [folder / WORK_FOLDER / record.shard.file for record in records]
+        table = pa.concat_tables([RAW_SCHEMA.empty_table(), *(read_shard(path) for path in paths)])
+        if table.num_rows == 0:
+            raise SourceError(f"ingest.source {params.source!r} has no usable sample; first: {rejects[0].text}")
+        write_rejects(folder / REJECTS_FILE, rejects)
+        with replacing(folder / RAW_MANIFEST) as temporary:
+            pq.write_table(table, temporary)
+        remove_unlisted(folder, {RAW_MANIFEST, REJECTS_FILE})
     say_outcome("ingest", num_in=num_listed, num_out=table.num_rows, rejects=rejects)
 
 

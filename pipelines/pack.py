@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-import webdataset
 
 import features
 from features.errors import StageError
@@ -22,6 +21,7 @@ from features.store import Store
 from pipelines.code import stage_code
 from pipelines.inventory import read_inventory
 from pipelines.job import WORK_FOLDER, ShardRecord, ShardTask, is_published, run_job
+from pipelines.lock import writing
 from pipelines.media.pack import flac_bytes, image_suffix, video_bytes
 from pipelines.params import BeamParams, PackParams
 from pipelines.progress import ShardProgress
@@ -40,25 +40,33 @@ def pack(params: PackParams, before: Sequence[Path], store: Path, folder: Path, 
         "libraries": library_versions(["av", "numpy", "soundfile", "webdataset"]),
         "views": {name: view.rev for name, view in opened.manifest.views.items()},
     }
+    tasks = _tasks(rows, params.shard_samples, folder, settings)
+    with writing(folder):
+        known = known_records(folder)
+        kept = {task.file: known[task.file] for task in tasks if is_published(task, known)}
+        # A tar's name does not tell its content, so a new one waits aside until all are made.
+        aside = folder.resolve() / WORK_FOLDER / "tars"
+        todo = [replace(task, folder=str(aside)) for task in tasks if task.file not in kept]
+        made = run_job(PackShard(str(store.resolve())), todo, known={}, params=beam, label="pack")
+        for record in made:
+            os.replace(aside / record.shard.file, folder / record.shard.file)
+            kept[record.shard.file] = record
+        _publish(folder, [kept[task.file] for task in tasks], settings, rows)
+
+
+def _tasks(
+    rows: Sequence[dict[str, Any]], shard_samples: int, folder: Path, settings: dict[str, Any]
+) -> list[ShardTask]:
     tasks: list[ShardTask] = []
     for split in SPLITS:
         of_split = [row for row in rows if row["split"] == split]
-        for number, start in enumerate(range(0, len(of_split), params.shard_samples)):
-            chunk = of_split[start : start + params.shard_samples]
+        for number, start in enumerate(range(0, len(of_split), shard_samples)):
+            chunk = of_split[start : start + shard_samples]
             fingerprint = digest_json([settings, [_without_place(row) for row in chunk]])
             file = f"{split}-{number:06d}.tar"
             media = [(row["path"], row["row"], row["source"]) for row in chunk]
             tasks.append(ShardTask(file[:-4], str(folder.resolve()), file, fingerprint, len(chunk), media))
-    known = known_records(folder)
-    kept = {task.file: known[task.file] for task in tasks if is_published(task, known)}
-    # A tar's name does not tell its content, so a new one waits aside until all are made.
-    aside = folder.resolve() / WORK_FOLDER / "tars"
-    todo = [replace(task, folder=str(aside)) for task in tasks if task.file not in kept]
-    made = run_job(PackShard(str(store.resolve())), todo, known={}, params=beam, label="pack")
-    for record in made:
-        os.replace(aside / record.shard.file, folder / record.shard.file)
-        kept[record.shard.file] = record
-    _publish(folder, [kept[task.file] for task in tasks], settings, rows)
+    return tasks
 
 
 def _with_sources(rows: list[dict[str, Any]], store: Store) -> list[dict[str, Any]]:
@@ -104,6 +112,8 @@ class PackShard:
     store: str
 
     def __call__(self, task: ShardTask, progress: ShardProgress) -> ShardRecord:
+        import webdataset  # imports torch: not where there is nothing to pack
+
         store = features.open(self.store)
         keys = []
         with (

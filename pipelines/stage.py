@@ -17,6 +17,7 @@ from features.rev import digest_json
 from features.sample import REJECT_SCHEMA, MediaRow
 from features.shards import Shard, describe_shard, iter_batches, replacing, shard_file, shard_writer, write_json
 from pipelines.job import Reject, ShardRecord, ShardTask, remove_work, run_job
+from pipelines.lock import writing
 from pipelines.params import BeamParams
 from pipelines.progress import ShardProgress
 
@@ -150,12 +151,12 @@ def run_stage(
     beam: BeamParams,
 ) -> None:
     """Run a stage over what the stage before published, and publish its outcome unless too much was rejected."""
-    manifest = load_stage(before)
-    tasks = plan(manifest)
-    records = run_job(ShardStep(step), tasks, known=known_records(folder), params=beam, label=stage)
-    rejects = [reject for record in records for reject in record.rejects]
-    check_ratio(stage, rejects, sum(record.num_tried for record in records), max_reject_ratio)
-    publish_stage(folder, stage=stage, settings=settings, records=records, before=before)
+    with writing(folder):
+        tasks = plan(load_stage(before))
+        records = run_job(ShardStep(step), tasks, known=known_records(folder), params=beam, label=stage)
+        rejects = [reject for record in records for reject in record.rejects]
+        check_ratio(stage, rejects, sum(record.num_tried for record in records), max_reject_ratio)
+        publish_stage(folder, stage=stage, settings=settings, records=records, before=before)
     num_in, num_out = sum(record.num_in for record in records), sum(record.shard.num_rows for record in records)
     say_outcome(stage, num_in=num_in, num_out=num_out, rejects=rejects)
 

@@ -6,6 +6,7 @@ from test_align import recording
 
 from features.reasons import Reason
 from pipelines.augment import Augment
+from pipelines.digests import sample_digests
 from pipelines.media.audio import to_pcm16
 from pipelines.params import AugmentParams
 
@@ -25,7 +26,7 @@ PARAMS = AugmentParams(
 @pytest.fixture
 def sample() -> dict[str, object]:
     image = media_files.image_bytes(media_files.pixels(), "PNG")
-    return recording(
+    row = recording(
         key="rec/0001",
         text="the quick brown fox jumps over the lazy dog",
         image=image,
@@ -36,6 +37,7 @@ def sample() -> dict[str, object]:
         start_s=0.0,
         end_s=1.0,
     )
+    return {**row, "digests": sample_digests(row)}
 
 
 def test_augment_makes_copies_that_differ_in_every_modality(sample: dict[str, object]) -> None:
@@ -49,15 +51,20 @@ def test_augment_makes_copies_that_differ_in_every_modality(sample: dict[str, ob
     assert len({row["digests"]["audio"] for row in rows}) == 2
 
 
-def test_augment_depends_on_seed_and_key_alone(sample: dict[str, object]) -> None:
+def test_augment_depends_on_seed_and_content_alone(sample: dict[str, object]) -> None:
     first, _ = Augment(PARAMS)(sample)
     assert Augment(PARAMS)(sample)[0] == first
     more, _ = Augment(PARAMS.model_copy(update={"copies": 3}))(sample)
     assert more[:2] == first
     other_seed, _ = Augment(PARAMS.model_copy(update={"seed": 1}))(sample)
-    other_key, _ = Augment(PARAMS)({**sample, "key": "rec/0002"})
-    for other in (other_seed, other_key):
+    other_text = {**sample, "text": "another one"}
+    other_content, _ = Augment(PARAMS)({**other_text, "digests": sample_digests(other_text)})
+    for other in (other_seed, other_content):
         assert other[0]["audio"] != first[0]["audio"]
+    renamed, _ = Augment(PARAMS)({**sample, "key": "other/0002", "recording": "other", "split": "train", "label": "x"})
+    assert [{**row, **{name: sample[name] for name in ("recording", "label")}} for row in renamed] == [
+        {**row, "key": f"other/0002~{row['variant']}"} for row in first
+    ]
 
 
 def test_augment_leaves_absent_modalities_absent(sample: dict[str, object]) -> None:

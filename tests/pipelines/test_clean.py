@@ -28,7 +28,15 @@ def raw(**columns: Any) -> dict[str, Any]:
     """A row of ingest's manifest; files by their name below the base folder."""
     files = {column: file_ref(columns[column]) for column in FILE_COLUMNS if column in columns}
     row = {"key": "rec", "group": "rec", "split": "train", "label": None, "text": None, "meta": None, "intervals": None}
-    return {**row, **dict.fromkeys(FILE_COLUMNS), "copy_of": None, **columns, **files}
+    return {
+        **row,
+        **dict.fromkeys(FILE_COLUMNS),
+        "copy_of": None,
+        "made": None,
+        "source_digest": "0",
+        **columns,
+        **files,
+    }
 
 
 def digested(row: dict[str, Any]) -> dict[str, Any]:
