@@ -27,7 +27,7 @@ _WRITERS: dict[str, _Writer] = {
     "datasets": write_datasets,
 }
 FORMATS = (*_WRITERS, "feast")
-_PACKAGES = {"lance": "pylance", "datasets": "datasets", "feast": "feast"}  # imported name -> what pip calls it
+_PACKAGES = {"lance": "pylance", "datasets": "datasets"}  # imported name -> what pip calls it
 
 
 def export(
@@ -45,7 +45,7 @@ def export(
     It appears under its name only when it is complete; memory does not grow with the store. views: all if None;
     split, where: as in Store.table(). time: for Feast, since when the values hold. They depend on the recording alone,
     so by default a join at any time finds them; give the time of publishing where it may see only what was known.
-    Raises StoreError if the path exists, the format is unknown or its package is not installed.
+    Raises StoreError if the path exists, the format is unknown, its package is not installed or no sample is chosen.
     """
     target = Path(path)
     if format not in FORMATS:
@@ -58,6 +58,8 @@ def export(
     if os.path.lexists(target):
         raise StoreError(f"{target} exists, and an export replaces nothing: remove it or name another path")
     selection = Selection(store, list(store.views) if views is None else views, split=split, where=where)
+    if not len(selection):
+        raise StoreError(f"{store.folder} has no sample to export (split: {split}, where: {where}): choose otherwise")
     with _appearing(target) as temporary:
         if format == "feast":
             write_feast(selection, temporary, time=time or _TIMELESS)

@@ -1,7 +1,6 @@
 """A Feast repository: a Parquet source a view, and the file that declares the entity, the sources and the views."""
 
 import json
-import runpy
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -29,7 +28,7 @@ offline_store:
 entity_key_serialization_version: 3
 """
 
-_DEFINITIONS = '''"""Features that Plait exported; after a change run 'feast apply' in this folder."""
+_DEFINITIONS = '''"""Features that Plait exported: 'feast apply' in this folder registers them."""
 
 from datetime import timedelta
 
@@ -55,7 +54,7 @@ def view(name: str, tags: dict, types: dict) -> FeatureView:
 
 
 def write_feast(selection: Selection, folder: Path, *, time: datetime) -> None:
-    """A folder for feast.FeatureStore(repo_path=...), with its definitions registered.
+    """A folder in which 'feast apply' registers the features.
 
     Feast has no float16, so the vectors are float32. Each view is a source of its own, since Feast reads a source
     whole; all rows carry the time.
@@ -67,7 +66,6 @@ def write_feast(selection: Selection, folder: Path, *, time: datetime) -> None:
     _write_sources(selection, folder, {name: _source_schema(fields) for name, fields in sources.items()}, time)
     (folder / "feature_store.yaml").write_text(_SETTINGS)
     (folder / DEFINITIONS_FILE).write_text(_definitions(selection, sources))
-    _register(folder)
 
 
 def _source_schema(fields: list[pa.Field]) -> pa.Schema:
@@ -111,10 +109,3 @@ def _feast_type(kind: Any) -> str:
     if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
         return f"Array({_feast_type(kind.value_type)})"
     return {"string": "String", "bool": "Bool", "int32": "Int32", "float": "Float32", "double": "Float64"}[str(kind)]
-
-
-def _register(folder: Path) -> None:
-    from feast import Entity, FeatureStore, FeatureView
-
-    defined = runpy.run_path(str(folder / DEFINITIONS_FILE)).values()
-    FeatureStore(repo_path=str(folder)).apply([thing for thing in defined if isinstance(thing, Entity | FeatureView)])

@@ -1,5 +1,6 @@
 """Parquet, Lance and Hugging Face datasets: the vectors keep their dtype, and an absent one is null."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.errors import PlaitError
 from features.exports.selection import Selection
 from features.sample import SAMPLE_SCHEMA
 
@@ -64,7 +66,12 @@ def write_lance(selection: Selection, path: Path) -> None:
     """A Lance dataset; vectors are of fixed size, so that Lance can index them."""
     import lance
 
-    lance.write_dataset(_reader(selection), path)
+    failures: list[Exception] = []
+    batches = pa.RecordBatchReader.from_batches(selection.schema, _batches(selection, failures))
+    try:
+        lance.write_dataset(batches, path)
+    except OSError as error:
+        raise (failures or [error])[0] from None
 
 
 def write_datasets(selection: Selection, path: Path) -> None:
@@ -80,9 +87,14 @@ def write_datasets(selection: Selection, path: Path) -> None:
         datasets.Dataset.from_file(str(rows), info=info).save_to_disk(path)
 
 
-def _reader(selection: Selection) -> pa.RecordBatchReader:
-    batches = (batch for table in selection.tables() for batch in table.to_batches())
-    return pa.RecordBatchReader.from_batches(selection.schema, batches)
+def _batches(selection: Selection, failures: list[Exception]) -> Iterator[pa.RecordBatch]:
+    """Batches for a library that shows what goes wrong here as an error of its own: failures keeps ours."""
+    try:
+        for table in selection.tables():
+            yield from table.to_batches()
+    except (PlaitError, OSError) as error:
+        failures.append(error)
+        raise
 
 
 def _as_list(vectors: Any) -> pa.Array:
