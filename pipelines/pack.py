@@ -3,7 +3,7 @@
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from features.rev import digest_file, digest_json, library_versions
 from features.sample import MODALITIES, SPLITS
 from features.shards import Shard, read_shard, replacing, write_json
 from features.store import Store
+from features.view import StoredView
+from pipelines.card import CARD_FILE, write_card
 from pipelines.code import stage_code
 from pipelines.inventory import read_inventory
 from pipelines.job import WORK_FOLDER, ShardRecord, ShardTask, is_published, run_job
@@ -31,7 +33,7 @@ COUNTS_FILE = "counts.json"
 
 
 def pack(params: PackParams, before: Sequence[Path], store: Path, folder: Path, beam: BeamParams) -> None:
-    """Write folder/<split>-<number>.tar over all samples of the store, and folder/counts.json."""
+    """Write folder/<split>-<number>.tar over all samples of the store, their counts and their card."""
     opened = features.open(store)
     rows = _with_sources(read_inventory(before).to_pylist(), opened)
     settings = {
@@ -51,7 +53,7 @@ def pack(params: PackParams, before: Sequence[Path], store: Path, folder: Path, 
         for record in made:
             os.replace(aside / record.shard.file, folder / record.shard.file)
             kept[record.shard.file] = record
-        _publish(folder, [kept[task.file] for task in tasks], settings, rows)
+        _publish(folder, [kept[task.file] for task in tasks], settings, rows, opened.views)
 
 
 def _tasks(
@@ -86,7 +88,11 @@ def _without_place(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _publish(
-    folder: Path, records: Sequence[ShardRecord], settings: dict[str, Any], rows: list[dict[str, Any]]
+    folder: Path,
+    records: Sequence[ShardRecord],
+    settings: dict[str, Any],
+    rows: list[dict[str, Any]],
+    views: Mapping[str, StoredView],
 ) -> None:
     counts = {
         split: {
@@ -100,9 +106,10 @@ def _publish(
         for split in SPLITS
     }
     write_json(folder / COUNTS_FILE, counts)
+    write_card(folder, views, [split for split in SPLITS if counts[split]["shards"]])
     content = {"stage": "pack", "steps": {"pack": settings}, "records": [record.to_json() for record in records]}
     write_json(folder / MANIFEST_FILE, content)
-    remove_unlisted(folder, {record.shard.file for record in records} | {MANIFEST_FILE, COUNTS_FILE})
+    remove_unlisted(folder, {record.shard.file for record in records} | {MANIFEST_FILE, COUNTS_FILE, CARD_FILE})
 
 
 @dataclass(frozen=True)
