@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -146,6 +147,17 @@ class Store:
         from features.exports import export
 
         return export(self, format, path, views=views, split=split, where=where, time=time)
+
+    def diff(self, other: "str | Store", *, num_keys: int | None = None) -> dict[str, Any]:
+        """What changed from another version, a git revision or an opened store, to this one.
+
+        num_keys: how many keys of each kind are listed; None lists all. What it gives: features.diff.diff_stores().
+        """
+        from features.diff import diff_stores
+        from features.versions import open_beside
+
+        old = Store(open_beside(self.files, other)) if isinstance(other, str) else other
+        return diff_stores(old, self, num_keys=num_keys)
 
     def batches(
         self,

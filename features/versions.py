@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import ShardError, StoreError
+from features.files import StoreFiles
 from features.manifest import FORMAT_VERSION, MANIFEST_FILE
 from features.reading import nearest
 from features.store import PROJECT_STORE
@@ -78,7 +79,7 @@ class DvcObjects:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-@dataclass(frozen=True)
+@dataclass
 class RevisionFiles:
     """The files of the version that a commit's dvc.lock names. Pickled, it is the same version in another process.
 
@@ -132,6 +133,11 @@ def open_revision(path: Path, rev: str) -> RevisionFiles:
             f"its time, in a folder made by 'git worktree add'"
         )
     return files
+
+
+def open_beside(files: StoreFiles, rev: str) -> RevisionFiles:
+    """The files of another version of the store that these are of. Raises as open_revision() does."""
+    return open_revision(files.store if isinstance(files, RevisionFiles) else files.folder, rev)
 
 
 @contextmanager

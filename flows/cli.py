@@ -16,6 +16,7 @@ from flows.commands import add_commands
 from flows.export import add_export
 from flows.options import JsonOption, RevOption, StoreOption, open_store
 from flows.tables import print_json, print_json_rows, print_table
+from flows.versions import add_versions
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +27,7 @@ app = typer.Typer(
 
 add_commands(app)
 add_export(app)
+add_versions(app)
 
 _SUMMARY = ("name", "input", "encoder", "pooling", "dtype", "shape", "present", "rev")
 

@@ -1,0 +1,121 @@
+"""The commands that compare versions and tell where a sample comes from."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import features
+from features.manifest import MANIFEST_FILE
+from features.rev import DIGEST_CHARS
+from features.store import PROJECT_STORE
+from flows.options import JsonOption, StoreOption
+from flows.tables import print_json, print_table
+
+_FIRST_KEYS = 10
+_SHOWN_KEYS = 4
+_SHOWN_CHARS = 12
+_KINDS = ("added", "removed", "changed")
+_MEASURES = ("vectors", "norm_mean", "p5", "p50", "p95", "dead_dimensions", "non_finite_dimensions")
+
+
+def add_versions(app: typer.Typer) -> None:
+    """Add diff and lineage."""
+    app.command()(diff)
+
+
+def diff(
+    old: Annotated[str, typer.Argument(metavar="A", help="A git revision, or the folder of a store.")],
+    new: Annotated[str | None, typer.Argument(metavar="[B]", help="Likewise; by default the working version.")] = None,
+    store: StoreOption = Path(),
+    keys: Annotated[bool, typer.Option("--keys", help="List all keys, not the first of each kind.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Say what changed from version A to version B: samples, keys by view, labels, and how the vectors moved."""
+    opened = features.open(store) if new is None else _open_version(new, store)
+    found = opened.diff(_open_version(old, store), num_keys=None if keys else _FIRST_KEYS)
+    if json:
+        print_json(found)
+    else:
+        _print_diff(found, all_keys=keys)
+
+
+def _open_version(name: str, store: Path) -> features.Store:
+    folder = Path(name)
+    if any((folder / inside / MANIFEST_FILE).is_file() for inside in ("", PROJECT_STORE)):
+        return features.open(folder)
+    return features.open(store, rev=name)
+
+
+def _print_diff(found: dict[str, Any], *, all_keys: bool) -> None:
+    rows = [[name, found[name]["store"], found[name]["samples"]] for name in ("old", "new")]
+    print_table(["version", "store", "samples"], rows, title="Versions")
+    parts = {"samples": found["samples"], **found["views"]}
+    rows = [
+        [name, *(part[kind]["num"] for kind in _KINDS), part["unchanged"], _why(part)] for name, part in parts.items()
+    ]
+    rows += [[name, *[None] * 4, f"the view is {kind}"] for kind in _KINDS[:2] for name in found[f"views_{kind}"]]
+    print_table(["of", *_KINDS, "unchanged", "why"], rows, title="Keys")
+    _print_keys(parts, all_keys)
+    _print_labels(found)
+    _print_drift({name: view["drift"] for name, view in found["views"].items() if view["drift"]})
+    _print_settings(found)
+
+
+def _why(part: dict[str, Any]) -> str:
+    """What made rows change."""
+    if "fields" in part:
+        return ", ".join(f"{name} of {num}" for name, num in part["fields"].items())
+    if part["rev"][0] != part["rev"][1]:
+        return "the view: all is computed anew"
+    return "the input of the encoder" if part["changed"]["num"] else ""
+
+
+def _print_keys(parts: dict[str, Any], all_keys: bool) -> None:
+    kinds = [(name, kind, part[kind]["keys"]) for name, part in parts.items() for kind in _KINDS if part[kind]["num"]]
+    if not kinds:
+        return
+    if all_keys:
+        rows = [[name, kind, key] for name, kind, keys in kinds for key in keys]
+        print_table(["of", "kind", "key"], rows, title="All keys")
+    else:
+        rows = [[name, kind, ", ".join(keys[:_SHOWN_KEYS])] for name, kind, keys in kinds]
+        print_table(["of", "kind", "keys"], rows, title="First keys")
+
+
+def _print_labels(found: dict[str, Any]) -> None:
+    rows = [[split, label, *pair] for split, counts in found["labels"].items() for label, pair in counts.items()]
+    rows += [[split, "(none)", *pair] for split, pair in found["unlabelled"].items()]
+    changed = [[*row, row[3] - row[2]] for row in rows if row[2] != row[3]]
+    if changed:
+        print_table(["split", "label", "old", "new", "change"], changed, title="Labels with another count")
+
+
+def _print_drift(drifts: dict[str, Any]) -> None:
+    if not drifts:
+        return
+    rows = []
+    for name, drift in drifts.items():
+        for version in ("old", "new"):
+            measures = {**drift[version], **drift[version]["norm_quantiles"]}
+            rows.append([name, version, *(measures[measure] for measure in _MEASURES)])
+    columns = ["view", "version", *(measure.replace("_", " ") for measure in _MEASURES)]
+    print_table(columns, rows, title="Vectors (p5, p50, p95: quantiles of the norm; dimensions: share of them)")
+    rows = [[name, drift["cosine_of_means"], *drift["cosines"].values()] for name, drift in drifts.items()]
+    print_table(["view", "of the means", "keys", "mean", "min"], rows, title="Cosine of old and new vectors")
+
+
+def _print_settings(found: dict[str, Any]) -> None:
+    settings = {f"step {name}": pair for name, pair in found["steps"].items()}
+    for view, diff in found["views"].items():
+        settings |= {f"view {view}.{name}": pair for name, pair in diff["settings"].items()}
+    if settings:
+        rows = [[name, *map(_short, pair)] for name, pair in settings.items()]
+        print_table(["setting", "old", "new"], rows, title="Settings")
+
+
+def _short(value: Any) -> Any:
+    """A digest by its first characters, several values by their number."""
+    if isinstance(value, dict):
+        return f"({len(value)} values)"
+    return value[:_SHOWN_CHARS] if isinstance(value, str) and len(value) >= DIGEST_CHARS else value
