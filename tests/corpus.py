@@ -9,9 +9,7 @@ import soundfile
 from pipelines.align import align
 from pipelines.augment import augment
 from pipelines.clean import clean
-from pipelines.embed import embed
 from pipelines.ingest import ingest
-from pipelines.pack import pack
 from pipelines.params import Params, load_params
 
 PARAMS_FILE = Path(__file__).parent.parent / "params.yaml"
@@ -57,18 +55,26 @@ def small_params(source: Path, **changes: object) -> Params:
     return Params.model_validate(params)
 
 
-def run_to_pack(params: Params, data: Path) -> None:
-    """Run every stage of media work into the folder data."""
-    segments = [data / "align", data / "augment"]
-    ingest(params.ingest, data / "ingest", params.beam)
+def run_after_ingest(params: Params, data: Path) -> None:
+    """Run clean, align and augment over what ingest left in the folder data."""
     clean(params.clean, data / "ingest", data / "clean", params.beam)
     align(params.align, data / "clean", data / "align", params.beam)
     augment(params.augment, data / "align", data / "augment", params.beam)
+
+
+def run_to_pack(params: Params, data: Path) -> None:
+    """Run every stage of media work into the folder data."""
+    from pipelines.embed import embed  # brings torch, which the stages before do without
+    from pipelines.pack import pack
+
+    segments = [data / "align", data / "augment"]
+    ingest(params.ingest, data / "ingest", params.beam)
+    run_after_ingest(params, data)
     embed(params.embed, segments, data / "features", params.beam)
     pack(params.pack, segments, data / "features", data / "packed", params.beam)
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """sha256 of every file below the folder by its relative path."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """sha256 of every file below the folder by its relative path, without locks."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
