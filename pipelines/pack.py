@@ -3,7 +3,7 @@
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,10 @@ import numpy as np
 import features
 from features.errors import StageError
 from features.manifest import MANIFEST_FILE
-from features.rev import digest_file, digest_json, library_versions
+from features.rev import digest_bytes, digest_file, digest_json, library_versions
 from features.sample import MODALITIES, SPLITS
 from features.shards import Shard, read_shard, replacing, write_json
 from features.store import Store
-from features.view import StoredView
 from pipelines.card import CARD_FILE, write_card
 from pipelines.code import stage_code
 from pipelines.inventory import read_inventory
@@ -53,7 +52,7 @@ def pack(params: PackParams, before: Sequence[Path], store: Path, folder: Path, 
         for record in made:
             os.replace(aside / record.shard.file, folder / record.shard.file)
             kept[record.shard.file] = record
-        _publish(folder, [kept[task.file] for task in tasks], settings, rows, opened.views)
+        _publish(folder, [kept[task.file] for task in tasks], settings, rows, opened)
 
 
 def _tasks(
@@ -92,7 +91,7 @@ def _publish(
     records: Sequence[ShardRecord],
     settings: dict[str, Any],
     rows: list[dict[str, Any]],
-    views: Mapping[str, StoredView],
+    store: Store,
 ) -> None:
     counts = {
         split: {
@@ -106,8 +105,13 @@ def _publish(
         for split in SPLITS
     }
     write_json(folder / COUNTS_FILE, counts)
-    write_card(folder, views, [split for split in SPLITS if counts[split]["shards"]])
-    content = {"stage": "pack", "steps": {"pack": settings}, "records": [record.to_json() for record in records]}
+    write_card(folder, store.views, [split for split in SPLITS if counts[split]["shards"]])
+    content = {
+        "stage": "pack",
+        "steps": {"pack": settings},
+        "store": digest_bytes(store.files.manifest),  # readers ask whether it is the version that they have
+        "records": [record.to_json() for record in records],
+    }
     write_json(folder / MANIFEST_FILE, content)
     remove_unlisted(folder, {record.shard.file for record in records} | {MANIFEST_FILE, COUNTS_FILE, CARD_FILE})
 
