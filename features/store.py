@@ -159,6 +159,15 @@ class Store:
         old = Store(open_beside(self.files, other)) if isinstance(other, str) else other
         return diff_stores(old, self, num_keys=num_keys)
 
+    def lineage(self, key: str) -> dict[str, Any]:
+        """Where a sample comes from and where its rows are, or why it was lost: see features.lineage.trace().
+
+        Raises StoreError with the nearest key if there is neither a sample nor a reject of this key.
+        """
+        from features.lineage import trace
+
+        return trace(self, key)
+
     def batches(
         self,
         views: Sequence[str],

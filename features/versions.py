@@ -3,9 +3,10 @@
 What the cache lacks is fetched into it from the project's DVC remotes, one file when it is first asked for.
 """
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -121,16 +122,14 @@ def open_revision(path: Path, rev: str) -> RevisionFiles:
     Raises StoreError if path is in no project of git and DVC, git knows no such revision, or there is no store in it
     that this Plait reads; ShardError if the store's manifest is neither in DVC's cache nor in a remote.
     """
-    place = Path(os.path.abspath(path))
-    with _open_project(place) as repo:
-        project = Path(repo.root_dir)
-        with _switch(repo, rev) as commit:
-            files = _find_store(repo, project, place, rev, commit)
+    files = _open_output(Path(os.path.abspath(path)), rev, (Path(), PROJECT_STORE))
+    if MANIFEST_FILE not in files.oids:
+        raise StoreError(f"{files.folder} holds no {MANIFEST_FILE}, so it is no feature store: choose another revision")
     found = json.loads(files.manifest).get("format_version")
     if found != FORMAT_VERSION:
         raise StoreError(
             f"{files.folder} has format {found}; this Plait reads format {FORMAT_VERSION}: read it with the Plait of "
-            f"its time, in a folder made by 'git worktree add'"
+            "its time, in a folder made by 'git worktree add'"
         )
     return files
 
@@ -138,6 +137,35 @@ def open_revision(path: Path, rev: str) -> RevisionFiles:
 def open_beside(files: StoreFiles, rev: str) -> RevisionFiles:
     """The files of another version of the store that these are of. Raises as open_revision() does."""
     return open_revision(files.store if isinstance(files, RevisionFiles) else files.folder, rev)
+
+
+def file_beside(files: StoreFiles, folder: str, name: str) -> Path | None:
+    """Where a file is that another stage made for the same version as the store's; None if it cannot be had.
+
+    folder: beside the store's, as "ingest". A past version's is fetched where DVC's cache lacks it.
+    """
+    if not isinstance(files, RevisionFiles):
+        path = files.folder.resolve().parent / folder / name
+        return path if path.is_file() else None
+    with suppress(StoreError, ShardError):
+        output = _open_output(files.store.parent / folder, files.commit, (Path(),))
+        return next((path for path in output.places(name) if path.is_file()), None)
+    return None
+
+
+def commit_of(files: StoreFiles) -> dict[str, Any] | None:
+    """The commit that has this version, and its tags; of a working version None unless HEAD has the same."""
+    with suppress(StoreError, ShardError):
+        if isinstance(files, RevisionFiles):
+            version = files
+        else:
+            version = _open_output(Path(os.path.abspath(files.folder)), "HEAD", (Path(),))
+            if version.oids.get(MANIFEST_FILE) != hashlib.md5(files.manifest).hexdigest():
+                return None
+        with _open_project(version.store) as repo:
+            tags = [tag for tag in repo.scm.list_tags() if repo.scm.resolve_rev(tag) == version.commit]
+        return {"commit": version.commit, "tags": sorted(tags)}
+    return None
 
 
 @contextmanager
@@ -180,23 +208,25 @@ def _switch(repo: Any, rev: str) -> Iterator[str]:
         yield commit
 
 
-def _find_store(repo: Any, project: Path, place: Path, rev: str, commit: str) -> RevisionFiles:
-    """What DVC keeps of the store at the place, in the revision that it looks at."""
-    inside = place.relative_to(project).parts
-    outs = {out.index_key[1]: out for out in repo.index.outs if out.index_key[0] == "repo"}
-    for store in (inside, inside + PROJECT_STORE.parts):
-        for length in range(len(store), 0, -1):
-            if store[:length] in outs:
-                return _files_of(outs[store[:length]], project, store, rev, commit)
+def _open_output(place: Path, rev: str, inside: Sequence[Path]) -> RevisionFiles:
+    """What DVC keeps of a folder at a revision: of the place itself, or of the first of some folders in it."""
+    with _open_project(place) as repo:
+        project = Path(repo.root_dir)
+        with _switch(repo, rev) as commit:
+            outs = {out.index_key[1]: out for out in repo.index.outs if out.index_key[0] == "repo"}
+            for folder in (place / name for name in inside):
+                key = folder.relative_to(project).parts
+                for length in range(len(key), 0, -1):
+                    if key[:length] in outs:
+                        return _files_of(outs[key[:length]], project, folder, rev, commit)
     raise StoreError(
-        f"revision {rev!r} of {project} has no output {'/'.join(inside or PROJECT_STORE.parts)}, so no store of that "
-        "version: choose a revision whose dvc.yaml makes it"
+        f"revision {rev!r} of {project} has no output {folder.relative_to(project)}, so no such version: choose a "
+        "revision whose dvc.yaml makes it"
     )
 
 
-def _files_of(out: Any, project: Path, store: tuple[str, ...], rev: str, commit: str) -> RevisionFiles:
-    """What an output keeps below the folder of the store. Raises StoreError if that is no store."""
-    folder = project.joinpath(*store)
+def _files_of(out: Any, project: Path, folder: Path, rev: str, commit: str) -> RevisionFiles:
+    """What an output keeps below the folder."""
     called = folder.with_name(f"{folder.name}@{rev}")
     objects = DvcObjects(project, Path(out.cache.path), out.hash_name, out.remote)
     if not out.hash_info:
@@ -205,9 +235,6 @@ def _files_of(out: Any, project: Path, store: tuple[str, ...], rev: str, commit:
     if tree is None:
         objects.fetch(out.hash_info.value, f"the list of the files of {called}")
         tree = out.get_obj()
-    depth = len(store) - len(out.index_key[1])
-    inside = store[len(store) - depth :]
-    oids = {"/".join(key[depth:]): oid.value for key, _, oid in tree if key[:depth] == inside}
-    if MANIFEST_FILE not in oids:
-        raise StoreError(f"{called} holds no {MANIFEST_FILE}, so it is no feature store: choose another revision")
+    inside = folder.relative_to(project).parts[len(out.index_key[1]) :]
+    oids = {"/".join(key[len(inside) :]): oid.value for key, _, oid in tree if key[: len(inside)] == inside}
     return RevisionFiles(called, folder, rev, commit, objects, oids)

@@ -1,5 +1,6 @@
 """The commands that compare versions and tell where a sample comes from."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import features
 from features.manifest import MANIFEST_FILE
 from features.rev import DIGEST_CHARS
 from features.store import PROJECT_STORE
-from flows.options import JsonOption, StoreOption
+from flows.options import JsonOption, RevOption, StoreOption, open_store
 from flows.tables import print_json, print_table
 
 _FIRST_KEYS = 10
@@ -22,6 +23,7 @@ _MEASURES = ("vectors", "norm_mean", "p5", "p50", "p95", "dead_dimensions", "non
 def add_versions(app: typer.Typer) -> None:
     """Add diff and lineage."""
     app.command()(diff)
+    app.command()(lineage)
 
 
 def diff(
@@ -119,3 +121,81 @@ def _short(value: Any) -> Any:
     if isinstance(value, dict):
         return f"({len(value)} values)"
     return value[:_SHOWN_CHARS] if isinstance(value, str) and len(value) >= DIGEST_CHARS else value
+
+
+def lineage(
+    key: Annotated[str, typer.Argument(help="Key of a sample, or of one that was lost.")],
+    store: StoreOption = Path(),
+    rev: RevOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Tell where a sample comes from, what every step did to it and where its rows are; or why it was lost."""
+    found = open_store(store, rev).lineage(key)
+    if json:
+        print_json(found)
+    else:
+        sys.stdout.write("\n".join(_tree(found)) + "\n")
+
+
+def _tree(found: dict[str, Any]) -> list[str]:
+    """The lines of a lineage, each level of it two blanks deeper."""
+    version = found["version"]
+    committed = f"commit {version['commit'][:12]} {' '.join(version['tags'])}".rstrip() if version else "not committed"
+    lines = [f"{found['key']}  ({found['store']}, {committed})", *_source_lines(found["source"])]
+    for name, settings in found["steps"].items():
+        lines.append(f"  {name}")
+        lines += [f"    {setting}: {_setting(value)}" for setting, value in settings.items()]
+    if found["sample"]:
+        lines += _sample_lines(found["sample"])
+    for name, view in found["views"].items():
+        lines += _view_lines(name, view)
+    if found["packed"]:
+        lines.append(f"  packed in {found['packed']['file']} as {found['packed']['members']}")
+    lines += [
+        f"  lost in {reject['stage']}: {reject['dropped']} of {reject['key']}, {reject['reason']}: {reject['text']}"
+        for reject in found["rejects"]
+    ]
+    return lines
+
+
+def _setting(value: Any) -> str:
+    """One line of a setting: several values as name=value."""
+    if not isinstance(value, dict):
+        return str(_short(value))
+    flat = (f"{name}={_setting(inner)}" for name, inner in value.items())
+    return ", ".join(flat)
+
+
+def _source_lines(source: dict[str, Any]) -> list[str]:
+    files = source["files"]
+    if files is None:
+        return [f"  source {source['uris'] or 'unknown'}", f"    digest {source['digest'] or 'unknown'}"]
+    return ["  source"] + [
+        f"    {name} {file['uri']}  {file['size']} bytes, sha256 {_short(file['digest'])}"
+        for name, file in files.items()
+    ]
+
+
+def _sample_lines(sample: dict[str, Any]) -> list[str]:
+    is_timed = sample["start_s"] is not None
+    times = f" from {sample['start_s']:g} to {sample['end_s']:g} s" if is_timed else ""
+    variant = f", augmented copy {sample['variant']}" if sample["variant"] else ""
+    return [
+        f"  sample of {sample['recording']}{times}{variant}",
+        f"    split {sample['split']}, group {sample['group']}, label {sample['label']}",
+        f"    {_place(sample['stored'])}",
+    ]
+
+
+def _view_lines(name: str, view: dict[str, Any]) -> list[str]:
+    weights = f", weights sha256 {_short(view['weights_digest'])}" if view["weights_digest"] else ""
+    absent = "" if view["present"] else ": absent"
+    return [
+        f"  view {name}: {view['encoder']} of {view['input']}, {view['pooling']}, {view['dtype']}{absent}",
+        f"    rev {_short(view['rev'])}, feature key {view['feature_key']}{weights}",
+        f"    {_place(view['stored'])}",
+    ]
+
+
+def _place(stored: dict[str, Any]) -> str:
+    return f"{stored['file']} row {stored['row']}, sha256 {_short(stored['sha256'])}"
