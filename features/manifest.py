@@ -1,16 +1,18 @@
 """The manifest: what a version of the feature store consists of."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_type_hints
 
 import pyarrow as pa
 
 from features.errors import StoreError
 from features.rev import DIGEST_CHARS, digest_bytes
-from features.shards import Shard, json_text, replacing
-from features.view import StoredView
+from features.shards import Shard, replacing
+from features.view import DTYPES, StoredView
 
 FORMAT_VERSION = 2
 MANIFEST_FILE = "manifest.json"
@@ -18,16 +20,29 @@ SAMPLES_FOLDER = "samples"
 REJECTS_FILE = "rejects.parquet"  # of a stage; a store's name holds a digest, so that versions do not share it
 
 _NO_DIGEST = "0" * DIGEST_CHARS  # stands where the digest will be, while the text is digested
+# The columns of a row: a shard's file, num_rows, first_key, last_key, digest; and a view's file, digest.
+_SHARD_ROW: tuple[set[type], ...] = ({str}, {int}, {str, NoneType}, {str, NoneType}, {str})
+_FILE_ROW: tuple[set[type], ...] = ({str}, {str})
+_VIEW_TYPES = {name: getattr(hint, "__origin__", hint) for name, hint in get_type_hints(StoredView).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The shards in key order, the views over them, and the settings of the steps that made them."""
+    """The shards in key order, the views over them, and the settings of the steps that made them.
+
+    Raises ValueError if a view does not have the very shards that the samples have.
+    """
 
     shards: tuple[Shard, ...]
     views: dict[str, StoredView]
     steps: dict[str, Any]
     rejects: str  # file of the rejects table
+
+    def __post_init__(self) -> None:
+        names = {shard.name for shard in self.shards}
+        for name, view in self.views.items():
+            if view.files.keys() != names or view.digests.keys() != names:
+                raise ValueError(f"view {name!r} has {len(view.files)} shards, which are not the samples' {len(names)}")
 
     @property
     def num_rows(self) -> int:
@@ -39,13 +54,19 @@ class Manifest:
             "digest": _NO_DIGEST,  # of this very text: it tells when a byte of it was changed
             "format_version": FORMAT_VERSION,
             "rejects": self.rejects,
-            "shards": [shard.to_json() for shard in self.shards],
-            "views": {name: asdict(view) for name, view in self.views.items()},
+            "shards": [list(vars(shard).values())[1:] for shard in self.shards],  # a file begins with its shard's name
+            "views": {name: self._view_json(view) for name, view in self.views.items()},
             "steps": self.steps,
         }
-        text = json_text(content)
+        # Names of files may hold bytes that are no UTF-8; backslashreplace writes those as the escapes that JSON knows.
+        text = (_json_lines(content) + "\n").encode("utf-8", "backslashreplace")
         with replacing(folder / name) as temporary:
             temporary.write_bytes(text.replace(_NO_DIGEST.encode(), digest_bytes(text).encode(), 1))
+
+    def _view_json(self, view: StoredView) -> dict[str, Any]:
+        """All that is known of a view, its files and their digests in the order of the shards."""
+        known = {name: value for name, value in vars(view).items() if name != "digests"}
+        return {**known, "files": [[view.files[shard.name], view.digests[shard.name]] for shard in self.shards]}
 
 
 def parse_manifest(text: bytes, folder: Path) -> Manifest:
@@ -68,12 +89,64 @@ def parse_manifest(text: bytes, folder: Path) -> Manifest:
     digest = str(content.get("digest"))
     if digest_bytes(text.replace(digest.encode(errors="replace"), _NO_DIGEST.encode(), 1)) != digest:
         raise StoreError(f"{path} is damaged or was edited: restore it with 'dvc checkout {folder}'")
+    try:
+        return _manifest(content)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"{path} is not as its format says ({error!r}): restore it with 'dvc checkout {folder}'"
+        ) from error
+
+
+def _manifest(content: Mapping[str, Any]) -> Manifest:
+    files, *others = _columns(content["shards"], _SHARD_ROW)
+    names = [file.partition("-")[0] for file in files]
     return Manifest(
-        shards=tuple(Shard(**shard) for shard in content["shards"]),
-        views={name: StoredView(**view) for name, view in content["views"].items()},
-        steps=content["steps"],
-        rejects=content["rejects"],
+        shards=tuple(map(Shard, names, files, *others)),
+        views={name: _view(view, names) for name, view in content["views"].items()},
+        steps=_typed(content["steps"], dict),
+        rejects=_typed(content["rejects"], str),
     )
+
+
+def _view(content: Mapping[str, Any], names: Sequence[str]) -> StoredView:
+    files, digests = _columns(content["files"], _FILE_ROW)
+    if not all(map(str.startswith, files, names)):
+        raise ValueError("files of a view are not in the order of the shards")
+    listed = {"files": dict(zip(names, files, strict=True)), "digests": dict(zip(names, digests, strict=True))}
+    fields = {name: _typed(value, _VIEW_TYPES[name]) for name, value in {**content, **listed}.items()}
+    if fields["dtype"] not in DTYPES or fields["dim"] < 1:
+        raise ValueError(f"a vector of {fields['dim']} {fields['dtype']}")
+    return StoredView(**fields)
+
+
+def _columns(rows: Sequence[Sequence[Any]], types: Sequence[set[type]]) -> list[tuple[Any, ...]]:
+    """The rows as columns of these types; several times faster than a look at each row."""
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(types)
+    for column, allowed in zip(columns, types, strict=True):
+        if not allowed.issuperset(map(type, column)):
+            raise TypeError(f"{column[0]!r} or one below it is no {' or '.join(kind.__name__ for kind in allowed)}")
+    return columns
+
+
+def _typed(value: Any, kind: type) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r} is no {kind}")
+    return value
+
+
+def _json_lines(content: Any, indent: str = "\n") -> str:
+    """JSON with a line for each entry of a mapping and each row of a list of rows: one shard is one line."""
+    deeper = indent + " "
+    if isinstance(content, dict) and content:
+        entries = (f"{_json(name)}: {_json_lines(content[name], deeper)}" for name in sorted(content))
+        return f"{{{deeper}{f',{deeper}'.join(entries)}{indent}}}"
+    if isinstance(content, list) and content and isinstance(content[0], list | tuple):
+        return f"[{deeper}{f',{deeper}'.join(map(_json, content))}{indent}]"
+    return _json(content)
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, ensure_ascii=False, sort_keys=True)
 
 
 def view_schema(*, dim: int, dtype: str, is_sequence: bool) -> pa.Schema:

@@ -1,5 +1,8 @@
+import functools
 import json
+import operator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -8,6 +11,7 @@ from hypothesis import strategies as st
 
 from features.errors import StoreError
 from features.manifest import MANIFEST_FILE, Manifest, parse_manifest, view_schema
+from features.rev import DIGEST_CHARS, digest_bytes
 from features.shards import Shard
 from features.view import StoredView
 
@@ -23,8 +27,8 @@ VIEW = StoredView(
     code_version="1",
     weights_digest=None,
     definition={"libraries": {"timm": "1.0"}},
-    files={"one": "one-r.arrow"},
-    digests={"one": "d3"},
+    files={"one": "one-r.arrow", "two": "two-r.arrow"},
+    digests={"one": "d3", "two": "d4"},
     num_present=2,
 )
 
@@ -71,6 +75,60 @@ def test_parse_manifest_refuses_any_other_byte(tmp_path_factory: pytest.TempPath
 
     with pytest.raises(StoreError):
         parse_manifest(bytes(text), folder)
+
+
+def _signed(content: dict[str, Any]) -> bytes:
+    """A manifest of any content with the digest that it should have."""
+    blank = json.dumps({**content, "digest": "0" * DIGEST_CHARS}).encode()
+    return blank.replace(b"0" * DIGEST_CHARS, digest_bytes(blank).encode(), 1)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (["shards"], None),
+        (["shards"], 7),
+        (["shards", 0], ["one-f.arrow", 2, "a", "b"]),
+        (["shards", 0], ["one-f.arrow", "2", "a", "b", "d1"]),
+        (["shards", 1], ["two-f.arrow", 3, "c", ["d"], "d2"]),
+        (["views"], []),
+        (["views", "image"], None),
+        (["views", "image"], {"name": "image", "files": []}),
+        (["views", "image", "colour"], "red"),
+        (["views", "image", "dim"], "8"),
+        (["views", "image", "dim"], 0),
+        (["views", "image", "dtype"], "float64"),
+        (["views", "image", "weights_digest"], 1),
+        (["views", "image", "files"], [["one-r.arrow", "d3"]]),
+        (["views", "image", "files"], [["two-r.arrow", "d4"], ["one-r.arrow", "d3"]]),
+        (["steps"], None),
+        (["rejects"], 1),
+    ],
+)
+def test_parse_manifest_refuses_what_no_manifest_says(tmp_path: Path, place: list[Any], value: object) -> None:
+    Manifest(shards=SHARDS, views={"image": VIEW}, steps={}, rejects="rejects-1.parquet").save(tmp_path)
+    content = json.loads((tmp_path / MANIFEST_FILE).read_bytes())
+    assert parse_manifest(_signed(content), tmp_path).views == {"image": VIEW}
+
+    *parents, last = place
+    functools.reduce(operator.getitem, parents, content)[last] = value
+
+    with pytest.raises(StoreError, match=r"manifest\.json is not as its format says .*dvc checkout"):
+        parse_manifest(_signed(content), tmp_path)
+
+
+def test_manifest_refuses_a_view_of_other_shards() -> None:
+    with pytest.raises(ValueError, match="view 'image' has 2 shards, which are not the samples' 1"):
+        Manifest(shards=SHARDS[:1], views={"image": VIEW}, steps={}, rejects="rejects-1.parquet")
+
+
+def test_manifest_is_a_line_a_shard(tmp_path: Path) -> None:
+    Manifest(shards=SHARDS, views={"image": VIEW}, steps={}, rejects="rejects-1.parquet").save(tmp_path)
+
+    lines = (tmp_path / MANIFEST_FILE).read_text(encoding="utf-8").splitlines()
+
+    assert '  ["two-f.arrow", 3, "c", "é", "d2"]' in lines
+    assert '    ["one-r.arrow", "d3"],' in lines
 
 
 @pytest.mark.parametrize(("dtype", "value"), [("float16", pa.float16()), ("float32", pa.float32())])
