@@ -3,6 +3,7 @@
 import difflib
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,8 @@ class ShardReader:
             schema = view_schema(dim=view.dim, dtype=view.dtype, is_sequence=view.is_sequence)
             table = self._open(f"{name}/{view.files[shard.name]}", index, schema)
             self._columns[name, index] = table.combine_chunks()
+            if view.is_sequence:
+                _check_lengths(self.folder / name / view.files[shard.name], self._columns[name, index])
         return self._columns[name, index]
 
     def vectors(self, name: str, index: int) -> np.ndarray:
@@ -167,6 +170,14 @@ class ShardReader:
         if missing:
             raise ShardError(f"shard {path} lacks {', '.join(missing)}: run 'dvc repro'")
         return table.select(schema.names)
+
+
+def _check_lengths(path: Path, columns: pa.Table) -> None:
+    """Arrow itself does not ask that the lists of a row are equally long."""
+    lists: Any = [columns[part].chunk(0) for part in ("embedding", "start_s", "end_s")]
+    vectors, *times = (column.value_lengths().fill_null(-1) for column in lists)
+    if not all(vectors.equals(lengths) for lengths in times):
+        raise ShardError(f"shard {path} has other numbers of vectors and times in a row: run 'plait check'")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
