@@ -12,6 +12,7 @@ from features.errors import PlaitError
 from features.sample import MODALITIES
 from features.stats import stats as compute_stats
 from features.view import StoredView
+from flows.check import add_check
 from flows.commands import add_commands
 from flows.export import add_export
 from flows.options import JsonOption, RevOption, StoreOption, open_store
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 
 add_commands(app)
+add_check(app)
 add_export(app)
 add_versions(app)
 
