@@ -43,7 +43,8 @@ def _find_made(folder: Path, records: Sequence[ShardRecord], kept: Container[str
         path = folder.resolve() / record.shard.file
         if record.shard.file in kept or not path.exists():
             continue
-        shard, lossy = read_shard(path), {reject.key for reject in record.rejects}
+        shard = read_shard(path, ["key", "source_digest"])
+        lossy = {reject.key for reject in record.rejects}
         keys, digests = shard.column("key").to_pylist(), shard.column("source_digest").to_pylist()
         for row, (key, digest) in enumerate(zip(keys, digests, strict=True)):
             if key not in lossy:
@@ -54,5 +55,5 @@ def _find_made(folder: Path, records: Sequence[ShardRecord], kept: Container[str
 def read_made(place: Place, fields: Sequence[str]) -> dict[str, Any]:
     """The fields of the sample at the place."""
     path, row = place
-    values: dict[str, Any] = read_shard(Path(path)).select(fields).slice(row, 1).to_pylist()[0]
+    values: dict[str, Any] = read_shard(Path(path), fields).slice(row, 1).to_pylist()[0]
     return values
