@@ -1,73 +1,108 @@
-"""Batches for training, in an order that any number of ranks can share and resume."""
+"""Batches for training, in an order that any number of ranks and workers can share and resume."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
+from features.encoders.base import Encoded
 from features.errors import StoreError
+from features.manifest import parse_manifest
+from features.order import EpochOrder
 from features.reading import ShardReader
-from features.rev import digest_bytes, digest_json, seed_of
+from features.rev import digest_bytes, digest_json
+from features.view import DTYPES
+
+if TYPE_CHECKING:
+    from features.torch_loader import TensorBatches, TensorLoader
 
 Batch = dict[str, Any]
-"""key: list[str]; label: list[str | None]; <view>: float32 [sample, dim], 0 where absent; <view>_present: bool."""
+"""key: list[str]; label: list[str | None]; and for each view, 0 where there is nothing:
+
+<view>: [sample, dim], or [sample, time, dim] of a view of sequences, as long as the longest of the batch;
+<view>_present: bool [sample]; of sequences also <view>_mask: bool [sample, time], and
+<view>_times_s: float64 [sample, time, 2], start and end in seconds from the start of the sample.
+"""
+
+_Step = TypeVar("_Step")
 
 
 class Batches:
     """One epoch per iteration, of this rank's share of every step.
 
-    The order of an epoch is a function of the seed and the epoch alone, and a step takes the next samples of that
-    order for all ranks together, so a state is one position and can be resumed with another world_size. All ranks
-    have equally many steps; where a step has fewer samples than ranks, some get a batch of no samples, never a copy.
     Iterating starts an epoch anew unless a state was loaded; the epoch counts up when it has been run to its end.
+    Memory beside the batch: keys and labels as Arrow has them, 8 bytes a row for the order (16 above 4 billion rows)
+    and one for the presence in each view. Worker processes share it, but for the 4 bytes a row of the shuffled order.
     """
 
     def __init__(
-        self,
-        reader: ShardReader,
-        rows_N: np.ndarray,
-        views: Sequence[str],
-        *,
-        batch_size: int,
-        seed: int | None,
-        rank: int,
-        world_size: int,
+        self, reader: ShardReader, rows_N: np.ndarray, views: Sequence[str], *, order: EpochOrder, dtype: str | None
     ) -> None:
-        """rows_N: the samples to go over; seed: None keeps them in key order."""
-        if batch_size < 1 or not 0 <= rank < world_size:
-            raise ValueError(f"batch_size {batch_size} must be at least 1, rank {rank} from 0 to below {world_size}")
+        """rows_N: the samples to go over; dtype: of the vectors, None for the stored one.
+
+        Raises StoreError for an unknown view or one whose arrays would have the name of another's.
+        """
+        if dtype not in (None, *DTYPES):
+            raise ValueError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}, None")
+        self.order = order
+        self.dtypes = {name: dtype or reader.view(name).dtype for name in views}
+        self.pooled = {name: view for name, view in reader.views.items() if name in views and not view.is_sequence}
+        names = ["key", "label", *(part for name in views for part in _parts(reader, name))]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise StoreError(f"views {', '.join(views)}: a batch would have {min(twice)!r} twice; leave one view out")
+        self._rows_N = rows_N.astype(np.uint32 if reader.num_rows <= 1 << 32 else np.int64)
+        digests = [[shard.digest for shard in reader.shards], {name: reader.view(name).digests for name in views}]
+        self._selection = digest_bytes(digest_json(digests).encode(), rows_N.astype("<i8").tobytes())
+        self.epoch = self._position = self._resume_at = 0
+        self._open(reader)
+
+    def _open(self, reader: ShardReader) -> None:
         self._reader = reader
-        self._rows_N = rows_N
-        self._views = [reader.pooled_view(name).name for name in views]
-        self._batch_size, self._seed, self._rank, self._world_size = batch_size, seed, rank, world_size
         self._samples = _identity(reader)
-        self._present = {name: _all_present(reader, name) for name in views}
-        shards = digest_json([shard.digest for shard in reader.shards])
-        self._selection = digest_bytes(shards.encode(), rows_N.astype("<i8").tobytes())
-        self._epoch = self._position = self._resume_at = 0
+        self._present = {name: _all_present(reader, name) for name in self.dtypes}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs to open the same version itself."""
+        return {**self.__dict__, "_reader": self._reader.files, "_samples": None, "_present": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        files = state["_reader"]
+        self._open(ShardReader(files, parse_manifest(files.manifest, files.folder)))
 
     def __len__(self) -> int:
         """Steps in a whole epoch, the same on every rank."""
-        return -(-len(self._rows_N) // (self._batch_size * self._world_size))
+        return len(self.order)
 
     def __iter__(self) -> Iterator[Batch]:
-        order_N = self._order()
+        return self.counted(lambda position: map(self.batch, self.rows(self.epoch, position)))
+
+    def counted(self, steps: Callable[[int], Iterable[_Step]]) -> Iterator[_Step]:
+        """Hand out the steps of the rest of an epoch, given its position, and remember each as it is handed out."""
         self._position, self._resume_at = self._resume_at, 0
-        while self._position < len(order_N):
-            start = self._position
-            count = self._step_size(len(order_N) - start)
-            first, last = (start + count * rank // self._world_size for rank in (self._rank, self._rank + 1))
-            self._position = start + count
-            yield self._batch(order_N[first:last])
-        self._epoch, self._position = self._epoch + 1, 0
+        taken = self.order.steps(self._position)
+        for places, step in zip(taken, steps(self._position), strict=True):
+            self._position = places.stop
+            yield step
+        self.epoch, self._position = self.epoch + 1, 0
+
+    def rows(self, epoch: int, position: int, *, worker: int = 0, num_workers: int = 1) -> Iterator[np.ndarray]:
+        """int64 [sample] a step: the rows of this rank from a position of an epoch on.
+
+        Of several workers each has every num_workers-th step, so that asking them in turn gives all in order.
+        """
+        order_N = self.order.shuffled(self._rows_N, epoch)
+        for places in islice(self.order.steps(position), worker, None, num_workers):
+            yield order_N[self.order.share(places)].astype(np.int64)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the loader is: everything of this epoch that has been handed out, on all ranks."""
         return {
-            "epoch": self._epoch,
+            "epoch": self.epoch,
             "position": self._position,
-            "seed": self._seed,
+            "seed": self.order.seed,
             "selection": self._selection,
         }
 
@@ -76,36 +111,72 @@ class Batches:
 
         Raises StoreError if the state was saved with another seed or over other samples.
         """
-        for name, here in (("seed", self._seed), ("selection", self._selection)):
+        for name, here in (("seed", self.order.seed), ("selection", self._selection)):
             if state[name] != here:
                 raise StoreError(
                     f"the loader's state has {name} {state[name]!r}, this loader {here!r}: resume with the store "
-                    "version, split, condition and seed that it was saved with"
+                    "version, views, split, condition and seed that it was saved with"
                 )
-        self._epoch, self._position = state["epoch"], state["position"]
+        self.epoch, self._position = state["epoch"], state["position"]
         self._resume_at = self._position
 
-    def _order(self) -> np.ndarray:
-        if self._seed is None:
-            return self._rows_N
-        return np.random.default_rng(seed_of(self._seed, "epoch", str(self._epoch))).permutation(self._rows_N)
+    def batch(self, rows_N: np.ndarray) -> Batch:
+        """The samples of these rows, with vectors of the dtype that was asked for."""
+        batch = self.stored_batch(rows_N)
+        return {**batch, **{name: batch[name].astype(dtype, copy=False) for name, dtype in self.dtypes.items()}}
 
-    def _step_size(self, num_left: int) -> int:
-        """Samples that all ranks take together; the last step but one leaves one a rank for the last, if it can."""
-        full = self._batch_size * self._world_size
-        if self._batch_size > 1 and full < num_left < full + self._world_size:
-            return num_left - self._world_size
-        return min(full, num_left)
-
-    def _batch(self, rows_N: np.ndarray) -> Batch:
+    def stored_batch(self, rows_N: np.ndarray) -> Batch:
+        """As batch(), but vectors have a dtype that takes no conversion."""
         taken = self._samples.take(pa.array(rows_N))
         batch: Batch = {name: taken[name].to_pylist() for name in taken.column_names}
-        for name in self._views:
-            present_N = self._present[name][rows_N]
-            vectors_ND = self._reader.gather(name, rows_N).astype(np.float32)
-            vectors_ND[~present_N] = 0
-            batch[name], batch[f"{name}_present"] = vectors_ND, present_N
+        for name in self.dtypes:
+            view, present_N = self._reader.view(name), self._present[name][rows_N]
+            if view.is_sequence:
+                padded = pad_sequences(self._reader.gather_sequences(name, rows_N), view.dim)
+                batch[name], batch[f"{name}_mask"], batch[f"{name}_times_s"] = padded
+            else:
+                batch[name] = self._reader.gather(name, rows_N)
+                batch[name][~present_N] = 0
+            batch[f"{name}_present"] = present_N
         return batch
+
+    def torch(self) -> "TensorBatches":
+        """The same steps as a torch IterableDataset, for a DataLoader(..., batch_size=None) of your own."""
+        from features.torch_loader import TensorBatches
+
+        return TensorBatches(self)
+
+    def loader(self, *, num_workers: int = 0, pin_memory: bool | None = None) -> "TensorLoader":
+        """The same steps as tensors, read by worker processes: equal batches in equal order for any number of them.
+
+        pin_memory: None pins where CUDA is available. It counts on from where this object is, and its state is this
+        object's.
+        """
+        from features.torch_loader import TensorLoader
+
+        return TensorLoader(self, num_workers=num_workers, pin_memory=pin_memory)
+
+
+def pad_sequences(sequences: Sequence[Encoded | None], dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """float32 [sample, time, dim] vectors, bool [sample, time] mask and float64 [sample, time, 2] intervals.
+
+    All are as long as the longest sequence, and 0 behind the end of one and where a sample has none.
+    """
+    found = [sequence for sequence in sequences if sequence is not None]
+    lengths_N = np.array([0 if sequence is None else len(sequence.vectors_TD) for sequence in sequences], np.int64)
+    mask_NT = np.arange(lengths_N.max(initial=0)) < lengths_N[:, None]
+    vectors_NTD = np.zeros((*mask_NT.shape, dim), np.float32)
+    times_NT2 = np.zeros((*mask_NT.shape, 2))
+    if found:
+        vectors_NTD[mask_NT] = np.concatenate([sequence.vectors_TD for sequence in found])
+        times_NT2[mask_NT] = np.concatenate([sequence.times_T2 for sequence in found])
+    return vectors_NTD, mask_NT, times_NT2
+
+
+def _parts(reader: ShardReader, name: str) -> list[str]:
+    """The names of a view's arrays in a batch."""
+    ends = ("", "_present", "_mask", "_times_s") if reader.view(name).is_sequence else ("", "_present")
+    return [f"{name}{end}" for end in ends]
 
 
 def _identity(reader: ShardReader) -> pa.Table:
@@ -115,5 +186,7 @@ def _identity(reader: ShardReader) -> pa.Table:
 
 
 def _all_present(reader: ShardReader, name: str) -> np.ndarray:
+    if reader.view(name).num_present == reader.num_rows:
+        return np.ones(reader.num_rows, dtype=bool)
     present = [reader.present(name, index) for index in range(len(reader.shards))]
     return np.concatenate([np.empty(0, dtype=bool), *present])

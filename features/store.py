@@ -11,12 +11,13 @@ import pyarrow as pa
 
 from features.columns import empty_table, shard_table, take_rows
 from features.encoders.base import Encoded
-from features.errors import StoreError
+from features.errors import StoreError, nearest
 from features.files import FolderFiles, StoreFiles, open_first
 from features.loader import Batches
 from features.manifest import MANIFEST_FILE, parse_manifest
+from features.order import EpochOrder
 from features.query import run_query, select_rows
-from features.reading import ShardReader, nearest
+from features.reading import ShardReader
 from features.sample import SPLITS
 from features.shards import read_rejects
 from features.view import StoredView
@@ -114,7 +115,7 @@ class Store:
         Raises StoreError for unknown keys, an unknown view, or a view of sequences.
         """
         self.reader.pooled_view(view)
-        return self.reader.gather(view, self.reader.locate(keys))
+        return self.reader.gather(view, self.reader.locate(keys, view))
 
     def get_sequences(self, keys: Sequence[str], view: str) -> list[Encoded | None]:
         """The vectors of each key with their intervals, None where the embedding is absent.
@@ -123,7 +124,7 @@ class Store:
         """
         if not self.reader.view(view).is_sequence:
             raise StoreError(f"view {view!r} keeps one vector a sample, not sequences: read it with get()")
-        return self.reader.gather_sequences(view, self.reader.locate(keys))
+        return self.reader.gather_sequences(view, self.reader.locate(keys, view))
 
     def sql(self, query: str) -> pa.Table:
         """Run one SELECT in DuckDB over the relations samples and rejects.
@@ -176,17 +177,31 @@ class Store:
         where: str | None = None,
         batch_size: int = 256,
         seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
+        rank: int | None = None,
+        world_size: int | None = None,
         shuffle: bool = True,
+        dtype: str | None = "float32",
     ) -> Batches:
-        """Batches for training: each sample once an epoch over all ranks, resumable in the middle of one."""
-        return Batches(
-            self.reader,
-            self.rows(split=split, where=where),
-            views,
-            batch_size=batch_size,
-            seed=seed if shuffle else None,
-            rank=rank,
-            world_size=world_size,
-        )
+        """Batches for training: each sample once an epoch over all ranks, resumable in the middle of one.
+
+        Iterating gives numpy arrays; its loader() and torch() give tensors, over the ranks of torch.distributed where
+        that is initialised and none is given here. dtype: of the vectors; None keeps the stored one.
+        """
+        order_seed = seed if shuffle else None
+        rows_N = self.rows(split=split, where=where)
+        order = EpochOrder(len(rows_N), batch_size=batch_size, seed=order_seed, rank=rank, world_size=world_size)
+        return Batches(self.reader, rows_N, views, order=order, dtype=dtype)
+
+    def webdataset(
+        self, split: str = "train", *, shuffle: int = 1000, seed: int = 0, epoch: int = 0, decode: bool = False
+    ) -> Any:
+        """The packed shards of a split as a pipeline of the webdataset library, to be composed further.
+
+        shuffle: samples that wait to be drawn from, 0 for the order of the keys. The order is that of seed and epoch;
+        each further pass in the same process is the next epoch. Ranks and workers share whole shards. decode: arrays
+        for vectors, images and sound (with its rate), str for text; video stays bytes.
+        Raises StoreError if data/packed has no such shards, or those of another version.
+        """
+        from features.streaming import packed_shards, stream
+
+        return stream(packed_shards(self, split), shuffle=shuffle, seed=seed, epoch=epoch, decode=decode)

@@ -1,35 +1,26 @@
+import pickle
 import subprocess
 import sys
+from itertools import zip_longest
 
 import numpy as np
 import pytest
 from building import build_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loader_store import NUM_SAMPLES, loader_store
 
 import features
 from features.errors import StoreError
 from features.loader import Batches
 from features.store import Store
 
-NUM_SAMPLES = 50
 SIZES = st.integers(1, 12)
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Store:
-    """50 training samples with their row as image vector, every third one absent, and one sample for val."""
-    folder = tmp_path_factory.mktemp("store")
-    images = [None if row % 3 == 0 else np.full(2, row, np.float16) for row in range(NUM_SAMPLES + 1)]
-    samples = [
-        {"key": f"rec{row:03}", "label": None if row == 4 else "ab"[row % 2], "split": "train" if row < 50 else "val"}
-        for row in range(NUM_SAMPLES + 1)
-    ]
-    sequence = [np.ones((1, 1))] * (NUM_SAMPLES + 1)
-    times = [np.array([[0.0, 1.0]])] * (NUM_SAMPLES + 1)
-    views = {"image": {"vectors": images}, "frames": {"vectors": sequence, "times": times}}
-    build_store(folder, samples, views)
-    return features.open(folder)
+    return loader_store(tmp_path_factory.mktemp("store"))
 
 
 def ranks(store: Store, batch_size: int, world_size: int, *, seed: int = 0) -> list[Batches]:
@@ -160,11 +151,76 @@ def test_load_state_dict_refuses_a_state_of_other_samples(store, other):
         store.batches([], **other).load_state_dict(store.batches([]).state_dict())
 
 
-def test_batches_refuse_sequences_and_impossible_ranks(store):
-    with pytest.raises(StoreError, match="keeps sequences"):
-        store.batches(["frames"])
-    with pytest.raises(ValueError, match="rank 2"):
-        store.batches([], rank=2, world_size=2)
+def test_batches_refuse_dtypes_and_views_that_cannot_be(store):
+    with pytest.raises(ValueError, match="'int8' is none of"):
+        store.batches([], dtype="int8")
+    with pytest.raises(StoreError, match="no view 'imag', did you mean 'image'"):
+        store.batches(["imag"])
+    with pytest.raises(StoreError, match="'image' twice"):
+        store.batches(["image", "image"])
+
+
+def test_batches_keep_the_stored_dtype_when_asked(store):
+    for dtype, expected in ((None, np.float16), ("float16", np.float16), ("float32", np.float32)):
+        for batch in store.batches(["image"], dtype=dtype, batch_size=20, shuffle=False):
+            assert batch["image"].dtype == expected
+            assert batch["image"][~batch["image_present"]].sum() == 0
+
+
+def test_batches_pad_sequences_with_mask_and_intervals(store):
+    first, *_ = store.batches(["frames"], batch_size=6, shuffle=False)
+    assert first["frames_present"].tolist() == [False, True, True, True, True, False]
+    assert first["frames_mask"].sum(1).tolist() == [0, 1, 2, 3, 4, 0]
+    assert first["frames"].shape == (6, 4, 3)
+    assert first["frames"].dtype == np.float32
+    assert first["frames"][:, :, 0].tolist() == [[row] * row + [0] * (4 - row) for row in (0, 1, 2, 3, 4, 0)]
+    assert first["frames_times_s"].shape == (6, 4, 2)
+    assert first["frames_times_s"][3].tolist() == [[0, 0.5], [1, 1.5], [2, 2.5], [0, 0]]
+
+
+def test_batches_of_absent_sequences_have_no_time(store):
+    (batch,) = store.batches(["frames"], where="key = 'rec000'")
+    assert batch["frames"].shape == (1, 0, 3)
+    assert batch["frames_mask"].shape == (1, 0)
+
+
+def test_batches_have_empty_arrays_where_samples_do_not_reach_a_rank(store):
+    loader = store.batches(["image", "frames"], where="key < 'rec002'", batch_size=1, rank=0, world_size=3)
+    (batch,) = loader
+    assert (batch["key"], batch["image"].shape, batch["frames"].shape) == ([], (0, 2), (0, 0, 3))
+
+
+def test_batches_are_pickled_without_the_store(store):
+    loader = store.batches(["image", "frames"], batch_size=7)
+    again = pickle.loads(pickle.dumps(loader))
+    for batch, other in zip(loader, again, strict=True):
+        assert batch.keys() == other.keys()
+        for name, part in batch.items():
+            np.testing.assert_array_equal(part, other[name])
+
+
+@given(batch_size=SIZES, num_workers=st.integers(1, 9), epoch=st.integers(0, 3), data=st.data())
+@settings(max_examples=40)
+def test_batches_of_workers_asked_in_turn_are_those_of_one(store, batch_size, num_workers, epoch, data):
+    loader = store.batches([], batch_size=batch_size)
+    position = data.draw(st.integers(0, NUM_SAMPLES))
+    shares = [loader.rows(epoch, position, worker=worker, num_workers=num_workers) for worker in range(num_workers)]
+    in_turn = [rows_N.tolist() for rows in zip_longest(*shares) for rows_N in rows if rows_N is not None]
+    assert in_turn == [rows_N.tolist() for rows_N in loader.rows(epoch, position)]
+
+
+def test_load_state_dict_refuses_a_state_of_another_version(store, tmp_path):
+    states = []
+    for name, label, value in (("first", "a", 1), ("labels", "b", 1), ("vectors", "a", 2)):
+        build_store(
+            tmp_path / name, [{"key": "rec0", "label": label}], {"image": {"vectors": [np.full(2, value, np.float16)]}}
+        )
+        states.append(features.open(tmp_path / name).batches(["image"]).state_dict())
+    loader = features.open(tmp_path / "first").batches(["image"])
+    loader.load_state_dict(states[0])
+    for state in states[1:]:
+        with pytest.raises(StoreError, match="resume with the store version"):
+            loader.load_state_dict(state)
 
 
 def test_features_import_no_torch_beam_prefect_or_dvc():
