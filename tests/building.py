@@ -27,8 +27,8 @@ def build_store(
     """Write a feature store.
 
     samples: at least a key each, sorted by it; other fields of SAMPLE_SCHEMA get plain defaults. views: by name, a
-    mapping with "vectors" (an array or None a sample) and optionally "times" (of a sequence), "dtype", "input", "dim"
-    and "rev".
+    mapping with "vectors" (an array or None a sample) and optionally "times" (of a sequence), "dtype", "input", "dim",
+    "rev" and "inputs" (what stands for the encoder's input of each sample, its key by default).
     """
     rows = [_sample(sample) for sample in samples]
     ranges = cut_shards([row["key"] for row in rows], shard_rows)
@@ -66,12 +66,12 @@ def _view(folder: Path, name: str, view: dict[str, Any], keys: list[str], ranges
     vectors, times = view["vectors"], view.get("times")
     dtype = view.get("dtype", "float16")
     dim = view.get("dim") or next(vector.shape[-1] for vector in vectors if vector is not None)
-    rev = view.get("rev", digest_json(name))
+    rev, inputs = view.get("rev", digest_json(name)), view.get("inputs", keys)
     schema = view_schema(dim=dim, dtype=dtype, is_sequence=times is not None)
     shards: list[Shard] = []
     for part in ranges:
         rows = slice(part.start, part.stop)
-        feature_keys = [feature_key(rev, None if vectors[row] is None else keys[row]) for row in part]
+        feature_keys = [feature_key(rev, None if vectors[row] is None else inputs[row]) for row in part]
         batch = view_batch(schema, keys[rows], feature_keys, vectors[rows], times[rows] if times is not None else ())
         shard = shard_name(keys[part.start])
         path = folder / name / shard_file(shard, digest_json([rev, feature_keys]))
