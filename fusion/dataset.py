@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,16 +51,16 @@ class Labelled:
     ) -> None:
         self._views = views
         self._class_of = {label: index for index, label in enumerate(classes)}
-        self._batches = store.batches(
+        batches = store.batches(
             views, split=split, where=_LABELLED, batch_size=batch_size, seed=seed or 0, shuffle=seed is not None
         )
+        self._loader = batches.loader(pin_memory=False)  # the models are small, and stay where the batches are
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._batches:
-            present_BV = np.stack([batch[f"{view}_present"] for view in self._views], axis=1)
+        for batch in self._loader:
+            present_BV = torch.stack([batch[f"{view}_present"] for view in self._views], dim=1)
             classes = [self._class_of.get(label, UNKNOWN) for label in batch["label"]]
-            vectors = [torch.from_numpy(batch[view]) for view in self._views]
-            yield Batch(vectors, torch.from_numpy(present_BV), torch.tensor(classes))
+            yield Batch([batch[view] for view in self._views], present_BV, torch.tensor(classes))
 
 
 def model_views(store: Store) -> dict[str, list[str]]:
