@@ -149,6 +149,9 @@ def test_packed_shards_are_read_by_webdataset(made: Path) -> None:
             assert sample["json"]["split"] == split
             if "image.npy" in sample:
                 np.testing.assert_array_equal(sample["image.npy"], store.get([key], "image")[0])
+        if tars:
+            streamed = list(store.webdataset(split, shuffle=0, decode=True))
+            assert [sample["__key__"] for sample in streamed] == [sample["__key__"] for sample in samples]
         gc.collect()
 
 
