@@ -12,25 +12,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from measures import Measure, at_most, show
 
 REPOSITORY = Path(__file__).parent.parent
 QUICK = {"recordings": 18, "segments": 2}  # the fewest that keep the broken ones below max_reject_ratio
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One figure: goal is a bound with its direction, met is None where there is no goal."""
-
-    name: str
-    value: float
-    unit: str
-    goal: str | None
-    met: bool | None
 
 
 def main() -> None:
@@ -44,14 +33,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for measure in run(Path(folder), quick=options.quick):
-            if options.json:
-                print(json.dumps(asdict(measure)), flush=True)
-            else:
-                met = {True: "met", False: "NOT MET", None: ""}[measure.met]
-                print(
-                    f"{measure.name:<52} {measure.value:>10.2f} {measure.unit:<8} {measure.goal or '':<10} {met}",
-                    flush=True,
-                )
+            show(measure, as_json=options.json)
 
 
 def run(folder: Path, *, quick: bool) -> list[Measure]:
@@ -134,10 +116,6 @@ def change_view(project: Path, before: dict[str, str]) -> list[Measure]:
 def digests(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def at_most(name: str, value: float, unit: str, bound: float) -> Measure:
-    return Measure(name, value, unit, f"<= {bound:g}", value <= bound)
 
 
 if __name__ == "__main__":
