@@ -1,4 +1,4 @@
-"""Writing a view: rows of vectors become one record batch, and the batch becomes a shard."""
+"""Writing the store's shards: rows become one record batch, and the batch becomes a file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from features.errors import ShardError
+from features.sample import SAMPLE_SCHEMA
 from features.shards import read_shard, replacing
 
 
@@ -48,8 +49,18 @@ def view_batch(
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def write_view_shard(path: Path, batch: pa.RecordBatch) -> None:
-    """Write a view's shard as one record batch; it appears under its name only when it has been read back."""
+def sample_batch(rows: pa.Table) -> pa.RecordBatch:
+    """Rows with at least the columns of SAMPLE_SCHEMA as the record batch of a sample shard.
+
+    Equal rows give equal bytes, wherever in a larger table they lie.
+    """
+    # A slice would be written with what lies beside it in the last byte of a bitmap; what is taken lies alone.
+    taken = rows.select(SAMPLE_SCHEMA.names).take(np.arange(rows.num_rows)).cast(SAMPLE_SCHEMA).combine_chunks()
+    return pa.RecordBatch.from_arrays([column.chunk(0) for column in taken.columns], schema=SAMPLE_SCHEMA)
+
+
+def write_shard(path: Path, batch: pa.RecordBatch) -> None:
+    """Write a shard as one record batch; it appears under its name only when it has been read back."""
     with replacing(path) as temporary:
         with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, batch.schema) as sink:
             sink.write_batch(batch)
@@ -66,6 +77,20 @@ def vector_column(values_ND: np.ndarray, absent_N: np.ndarray | None = None) -> 
     return pa.FixedSizeListArray.from_arrays(pa.array(values_ND.reshape(-1)), values_ND.shape[1], mask=mask)
 
 
+def stored_rows(table: pa.Table, rows_N: np.ndarray) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """Present rows of a view's shard as they are stored: the vector [dim] and None or, of a sequence, the vectors
+    [vector, dim] and their times, float64 [vector, (start, end)]."""
+    column: Any = table.column("embedding").chunk(0)
+    if "start_s" not in table.schema.names:
+        values_ND = column.values.to_numpy().reshape(-1, column.type.list_size)
+        return [(vector, None) for vector in values_ND[rows_N]]
+    values_VD = column.values.values.to_numpy().reshape(-1, column.type.value_type.list_size)
+    times_V2 = np.stack([table.column(name).chunk(0).values.to_numpy() for name in ("start_s", "end_s")], axis=1)
+    offsets_N = column.offsets.to_numpy()
+    spans = [slice(start, stop) for start, stop in zip(offsets_N[rows_N], offsets_N[rows_N + 1], strict=True)]
+    return [(values_VD[span], times_V2[span]) for span in spans]
+
+
 def _form(schema: pa.Schema) -> tuple[int, type[np.floating[Any]]]:
     embedding = schema.field("embedding").type
     vector: Any = embedding.value_type if "start_s" in schema.names else embedding
@@ -76,10 +101,11 @@ def _pooled_column(schema: pa.Schema, vectors: Sequence[np.ndarray | None]) -> p
     dim, dtype = _form(schema)
     absent_N = np.array([vector is None for vector in vectors], dtype=bool)
     values_ND = np.full((len(vectors), dim), np.nan, dtype)
-    for row, vector in enumerate(vectors):
-        if vector is not None:
-            _check_shape(vector, (dim,))
-            values_ND[row] = stored_vectors(vector, schema)
+    present = [vector for vector in vectors if vector is not None]
+    for shape in {vector.shape for vector in present}:
+        _check_shape(shape, (dim,))
+    if present:
+        values_ND[~absent_N] = stored_vectors(np.stack(present), schema)
     return vector_column(values_ND, absent_N)
 
 
@@ -90,8 +116,8 @@ def _sequence_columns(
     values, intervals = [np.empty((0, dim), dtype)], [np.empty((0, 2))]
     for sequence, times_T2 in zip(vectors, times, strict=True):
         if sequence is not None and times_T2 is not None:
-            _check_shape(sequence, (len(sequence), dim))
-            _check_shape(times_T2, (len(sequence), 2))
+            _check_shape(sequence.shape, (len(sequence), dim))
+            _check_shape(times_T2.shape, (len(sequence), 2))
             values.append(stored_vectors(sequence, schema))
             intervals.append(times_T2)
         elif sequence is not None or times_T2 is not None:
@@ -105,6 +131,6 @@ def _sequence_columns(
     return [pa.ListArray.from_arrays(offsets, child, mask=absent) for child in children]
 
 
-def _check_shape(array: np.ndarray, expected: tuple[int, ...]) -> None:
-    if array.shape != expected:
-        raise ValueError(f"an array has shape {array.shape}; the view's schema asks for {expected}")
+def _check_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    if shape != expected:
+        raise ValueError(f"an array has shape {shape}; the view's schema asks for {expected}")

@@ -51,7 +51,7 @@ def _augment(params: Params, beam: BeamParams) -> None:
 def _embed(params: Params, beam: BeamParams) -> None:
     from pipelines.embed import embed
 
-    embed(params.embed, SEGMENTS, DATA / "features", beam)
+    embed(params.embed, SEGMENTS, DATA / "features", beam, ingest=DATA / "ingest")
 
 
 def _pack(params: Params, beam: BeamParams) -> None:

@@ -1,21 +1,22 @@
 """Where every sample's media lie: the stages' shards as one table in key order."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from features.errors import StageError
-from features.sample import MODALITIES, SAMPLE_SCHEMA, modality_field
+from features.sample import MEDIA_SCHEMA, MODALITIES, SAMPLE_SCHEMA
 from features.shards import read_shard
-from pipelines.ingest import load_recordings
-from pipelines.raw import source_uris
+from pipelines.ingest import RAW_MANIFEST
+from pipelines.raw import FILE_COLUMNS
 from pipelines.stage import load_stage
 
-LOCATION = [pa.field("path", pa.string()), pa.field("row", pa.int64())]
+# A path is kept once, however many samples lie there.
+LOCATION = [pa.field("path", pa.dictionary(pa.int32(), pa.string())), pa.field("row", pa.int64())]
 INVENTORY_SCHEMA = pa.schema(
     [
         *SAMPLE_SCHEMA,
@@ -23,32 +24,54 @@ INVENTORY_SCHEMA = pa.schema(
         *LOCATION,
     ]
 )
+_READ = [*(name for name in SAMPLE_SCHEMA.names if name in MEDIA_SCHEMA.names), "digests"]
 
 
 def read_inventory(folders: Sequence[Path], ingest: Path | None = None) -> pa.Table:
-    """INVENTORY_SCHEMA over all shards that the stages in the folders published, sorted by key.
+    """INVENTORY_SCHEMA over all shards that the stages in the folders published, sorted by key, each column in one
+    piece.
 
     ingest: the folder that tells what the raw files of a recording are called; without it no source is named.
-    Reads the small columns only. Raises StageError if a key comes twice.
+    Reads the small columns only, and looks at no row in Python. Raises StageError if a key comes twice.
     """
-    sources = {row["key"]: source_uris(row) for row in load_recordings(ingest)} if ingest else {}
-    parts = [_inventory_of(folder / shard.file, sources) for folder in folders for shard in load_stage(folder).shards]
-    table = pa.concat_tables([INVENTORY_SCHEMA.empty_table(), *parts]).sort_by("key")
-    keys = table.column("key").to_pylist()
-    for key, after in pairwise(keys):
-        if key == after:
-            raise StageError(f"two samples have the key {key!r}: segments are named after their recording, rename one")
-    return table.combine_chunks()
-
-
-def _inventory_of(path: Path, sources: dict[str, str]) -> pa.Table:
-    shard = read_shard(path)
-    columns = {name: shard.column(name) for name in SAMPLE_SCHEMA.names if name in shard.schema.names}
-    columns["source"] = pa.array([sources.get(name, "") for name in shard.column("recording").to_pylist()], pa.string())
-    digests = shard.column("digests")
+    paths = [folder.resolve() / shard.file for folder in folders for shard in load_stage(folder).shards]
+    tables = [read_shard(path, _READ) for path in paths]
+    empty = pa.schema([MEDIA_SCHEMA.field(name) for name in _READ]).empty_table()
+    table = pa.concat_tables([empty, *tables]).combine_chunks()
+    columns = {name: table.column(name) for name in _READ}
     for modality in MODALITIES:
-        columns[f"has_{modality}"] = pc.is_valid(shard.column(modality_field(modality)))
-        columns[f"digest_{modality}"] = pc.struct_field(digests, modality)
-    columns["path"] = pa.array([str(path.resolve())] * shard.num_rows, pa.string())
-    columns["row"] = pa.array(np.arange(shard.num_rows))
-    return pa.table({name: columns[name] for name in INVENTORY_SCHEMA.names}, schema=INVENTORY_SCHEMA)
+        columns[f"digest_{modality}"] = pc.struct_field(table.column("digests"), modality)
+        columns[f"has_{modality}"] = pc.is_valid(columns[f"digest_{modality}"])
+    columns["source"] = _sources(table.column("recording"), ingest)
+    lengths = [len(part) for part in tables]
+    names = pa.array([str(path) for path in paths], pa.string())
+    file_N = np.repeat(np.arange(len(paths), dtype=np.int32), lengths)
+    columns["path"] = pa.DictionaryArray.from_arrays(pa.array(file_N, pa.int32()), names)
+    columns["row"] = pa.array(np.concatenate([np.arange(0), *map(np.arange, lengths)]), pa.int64())
+    inventory = pa.table({name: columns[name] for name in INVENTORY_SCHEMA.names}, schema=INVENTORY_SCHEMA)
+    inventory = inventory.take(pc.sort_indices(inventory.column("key"))).combine_chunks()
+    _check_unique(inventory.column("key"))
+    return inventory
+
+
+def _check_unique(keys: pa.ChunkedArray) -> None:
+    after = keys.slice(1)
+    repeated = after.filter(pc.equal(after, keys.slice(0, len(after))))
+    if len(repeated):
+        key = repeated[0].as_py()
+        raise StageError(f"two samples have the key {key!r}: segments are named after their recording, rename one")
+
+
+def _sources(recordings: pa.ChunkedArray, ingest: Path | None) -> pa.ChunkedArray:
+    """The URIs of each recording's files, space separated."""
+    if ingest is None:
+        return pa.chunked_array([pa.array([""] * len(recordings), pa.string())])
+    path = ingest / RAW_MANIFEST
+    if not path.is_file():
+        raise StageError(f"{path} does not exist, so stage 'ingest' has not finished: run 'dvc repro ingest'")
+    with pq.ParquetFile(path) as file:
+        raw = file.read(columns=["key", *(f"{column}.uri" for column in FILE_COLUMNS)])
+    uris = [pc.struct_field(raw.column(column), "uri") for column in FILE_COLUMNS]
+    # Arrow leaves out a row that has nothing to join, so that each gets something, and loses it again.
+    joined = pc.utf8_slice_codeunits(pc.binary_join_element_wise("", *uris, " ", null_handling="skip"), 1)
+    return pc.fill_null(joined.take(pc.index_in(recordings, value_set=raw.column("key"))), "")

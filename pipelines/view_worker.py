@@ -1,6 +1,6 @@
 """The worker of embed: one shard of one view, from media or from rows that are stored already."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,28 +12,40 @@ from apache_beam.utils.shared import Shared
 from features.encoders.base import Audio, Encoded, Encoder, Media, Video
 from features.encoders.batching import encode_samples
 from features.encoders.pooling import pool, pooled_dim
+from features.errors import ShardError
 from features.manifest import view_schema
 from features.reasons import MediaError, Reason
-from features.sample import modality_field
+from features.rev import digest_file
 from features.shards import describe_shard, read_shard
 from features.view import View
-from features.writing import stored_vectors, view_batch, write_view_shard
+from features.writing import stored_rows, stored_vectors, view_batch, write_shard
 from pipelines.job import Reject, ShardRecord, ShardTask
 from pipelines.media.audio import from_pcm16
 from pipelines.progress import ShardProgress
 
 Row = tuple[np.ndarray, np.ndarray | None]
-"""A stored row: its vector or vectors, and for a sequence their times."""
+"""A row: its vector or vectors, and for a sequence their times."""
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Rows that a file of the published store holds already; digest: the sha256 that it was published with."""
+
+    path: str
+    digest: str
+    targets_N: np.ndarray  # int64, rows of the shard that is made
+    rows_N: np.ndarray  # int64, rows of the file
 
 
 @dataclass(frozen=True)
 class ShardRows:
-    """The rows of a view's shard: where their media are, and where the published store holds the row already."""
+    """The rows of a view's shard and where each one comes from; a row that nothing names is absent."""
 
     keys: list[str]
     feature_keys: list[str]
-    media: list[tuple[str, int]]
-    stored: list[tuple[str, int] | None]
+    encode: list[tuple[int, str, int]]  # row, and the file and row of its media
+    repeats: list[tuple[int, int]]  # row, and the row among encode whose input is the same
+    copies: list[Copies]
 
 
 class _Loaded:
@@ -46,46 +58,58 @@ class _Loaded:
 
 @dataclass(frozen=True)
 class EncodeShard:
-    """Writes one shard of a view. The model is loaded once in a process, however many shards it makes."""
+    """Writes one shard of a view. The model is loaded once in a process, and only where there is something to encode.
+
+    dim: length of a stored vector if it is known without the model.
+    """
 
     view: View
     encoder: Encoder
     device: str
+    dim: int | None = None
     shared: Shared = field(default_factory=Shared)
 
     def __call__(self, task: ShardTask, progress: ShardProgress) -> ShardRecord:
-        encoder = self.shared.acquire(lambda: _Loaded(self.encoder, self.device)).encoder
-        schema = view_schema(
-            dim=pooled_dim(encoder.dim, self.view.pooling),
-            dtype=self.view.dtype,
-            is_sequence=self.view.pooling == "sequence",
-        )
-        rows, rejects = self._rows(task.inputs, encoder, schema, progress)
+        inputs: ShardRows = task.inputs
+        is_sequence = self.view.pooling == "sequence"
+        schema = view_schema(dim=self._dim(inputs), dtype=self.view.dtype, is_sequence=is_sequence)
+        rows: list[Row | None] = [None] * len(inputs.keys)
+        _copy(inputs.copies, rows)
+        progress.add(len(rows) - len(inputs.encode), 0)
+        rejects = self._encode(inputs, schema, rows, progress)
         vectors = [row[0] if row else None for row in rows]
-        times = [row[1] if row else None for row in rows] if self.view.pooling == "sequence" else ()
-        batch = view_batch(schema, task.inputs.keys, task.inputs.feature_keys, vectors, times)
-        write_view_shard(task.path, batch)
+        times = [row[1] if row else None for row in rows] if is_sequence else ()
+        write_shard(task.path, view_batch(schema, inputs.keys, inputs.feature_keys, vectors, times))
         progress.report()
         return ShardRecord(describe_shard(task.name, task.path), task.fingerprint, len(rows), tuple(rejects))
 
-    def _rows(
-        self, inputs: ShardRows, encoder: Encoder, schema: pa.Schema, progress: ShardProgress
-    ) -> tuple[list[Row | None], list[Reject]]:
-        rows: list[Row | None] = [None] * len(inputs.keys)
-        rejects = []
-        for index, row in self._stored(inputs):
-            rows[index] = row
-            progress.add(1, 0)
-        for index, outcome in encode_samples(encoder, self._media(inputs)):
+    def _load(self) -> Encoder:
+        return self.shared.acquire(lambda: _Loaded(self.encoder, self.device)).encoder
+
+    def _dim(self, inputs: ShardRows) -> int:
+        if self.dim is not None and not inputs.encode:
+            return self.dim
+        return pooled_dim(self._load().dim, self.view.pooling)
+
+    def _encode(
+        self, inputs: ShardRows, schema: pa.Schema, rows: list[Row | None], progress: ShardProgress
+    ) -> list[Reject]:
+        """Encode what is to be encoded into the rows, and say what could not be."""
+        rejects: dict[int, MediaError] = {}
+        if not inputs.encode:
+            return []
+        for index, outcome in encode_samples(self._load(), _media(inputs, self.view.input)):
             made = self._finish(outcome, schema) if isinstance(outcome, Encoded) else outcome
             if isinstance(made, MediaError):
-                text = f"view {self.view.name}: {made}"
-                rejects.append(Reject(inputs.keys[index], "embed", made.reason, self.view.input, text))
+                rejects[index] = made
             else:
                 rows[index] = made
             progress.add(1, int(isinstance(made, MediaError)))
-        progress.add(sum(row is None for row in rows) - len(rejects), 0)  # absent: there was nothing to do
-        return rows, rejects
+        for index, first in inputs.repeats:
+            rows[index] = rows[first]
+            if first in rejects:
+                rejects[index] = rejects[first]
+        return [self._reject(inputs.keys[index], error) for index, error in sorted(rejects.items())]
 
     def _finish(self, encoded: Encoded, schema: pa.Schema) -> Row | MediaError:
         vector, times = pool(encoded.vectors_TD, encoded.times_T2, self.view.pooling)
@@ -93,39 +117,29 @@ class EncodeShard:
             return MediaError(Reason.NON_FINITE, f"the embedding is not finite in {self.view.dtype}")
         return vector, times
 
-    def _stored(self, inputs: ShardRows) -> Iterator[tuple[int, Row]]:
-        """Rows of the published store, exactly as they are there."""
-        tables = _Tables()
-        for index, place in enumerate(inputs.stored):
-            if place is None:
-                continue
-            table, row = tables.open(place[0]), place[1]
-            embedding = table.column("embedding")[row]
-            if self.view.pooling == "sequence":
-                times = [table.column(name)[row].values.to_numpy() for name in ("start_s", "end_s")]
-                values = embedding.values
-                yield index, (values.flatten().to_numpy().reshape(len(values), -1), np.stack(times, axis=1))
-            else:
-                yield index, (embedding.values.to_numpy(), None)
-
-    def _media(self, inputs: ShardRows) -> Iterator[tuple[int, Media]]:
-        tables = _Tables()
-        for index, (path, row) in enumerate(inputs.media):
-            table = tables.open(path)
-            if inputs.stored[index] is None and table.column(modality_field(self.view.input))[row].is_valid:
-                yield index, read_media(table, row, self.view.input)
+    def _reject(self, key: str, error: MediaError) -> Reject:
+        return Reject(key, "embed", error.reason, self.view.input, f"view {self.view.name}: {error}")
 
 
-class _Tables:
-    """Shards that are open, so that each is mapped once."""
+def _copy(copies: Sequence[Copies], rows: list[Row | None]) -> None:
+    """Put the stored rows where they belong, exactly as they are.
 
-    def __init__(self) -> None:
-        self._tables: dict[str, pa.Table] = {}
+    Raises ShardError if a file is not the one that was published: a damaged row must not get a fresh digest.
+    """
+    for copy in copies:
+        path = Path(copy.path)
+        if digest_file(path) != copy.digest:
+            raise ShardError(f"shard {path} is not what the manifest says: delete it and run 'dvc repro'")
+        for target, row in zip(copy.targets_N.tolist(), stored_rows(read_shard(path), copy.rows_N), strict=True):
+            rows[target] = row
 
-    def open(self, path: str) -> pa.Table:
-        if path not in self._tables:
-            self._tables[path] = read_shard(Path(path))
-        return self._tables[path]
+
+def _media(inputs: ShardRows, modality: str) -> Iterator[tuple[int, Media]]:
+    tables: dict[str, pa.Table] = {}
+    for index, path, row in inputs.encode:
+        if path not in tables:  # mapped once
+            tables[path] = read_shard(Path(path))
+        yield index, read_media(tables[path], row, modality)
 
 
 def read_media(table: pa.Table, row: int, modality: str) -> Media:

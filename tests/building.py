@@ -13,7 +13,7 @@ from features.rev import digest_file, digest_json, feature_key
 from features.sample import MODALITIES, REJECT_SCHEMA, SAMPLE_SCHEMA
 from features.shards import Shard, cut_shards, describe_shard, shard_file, shard_name, shard_writer
 from features.view import StoredView
-from features.writing import view_batch, write_view_shard
+from features.writing import view_batch, write_shard
 
 
 def build_store(
@@ -75,7 +75,7 @@ def _view(folder: Path, name: str, view: dict[str, Any], keys: list[str], ranges
         batch = view_batch(schema, keys[rows], feature_keys, vectors[rows], times[rows] if times is not None else ())
         shard = shard_name(keys[part.start])
         path = folder / name / shard_file(shard, digest_json([rev, feature_keys]))
-        write_view_shard(path, batch)
+        write_shard(path, batch)
         shards.append(describe_shard(shard, path))
     return StoredView(
         name=name,

@@ -70,7 +70,7 @@ def run_to_pack(params: Params, data: Path) -> None:
     segments = [data / "align", data / "augment"]
     ingest(params.ingest, data / "ingest", params.beam)
     run_after_ingest(params, data)
-    embed(params.embed, segments, data / "features", params.beam)
+    embed(params.embed, segments, data / "features", params.beam, ingest=data / "ingest")
     pack(params.pack, segments, data / "features", data / "packed", params.beam)
 
 

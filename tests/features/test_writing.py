@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from features.manifest import view_schema
 from features.rev import digest_file
 from features.shards import read_shard
-from features.writing import stored_vectors, view_batch, write_view_shard
+from features.writing import stored_vectors, view_batch, write_shard
 
 
 def test_view_batch_keeps_nan_under_null_in_the_file(tmp_path):
     schema = view_schema(dim=2, dtype="float16", is_sequence=False)
     batch = view_batch(schema, ["a", "b", "c"], ["x", "y", "z"], [np.ones(2), None, np.zeros(2)])
-    write_view_shard(tmp_path / "s.arrow", batch)
+    write_shard(tmp_path / "s.arrow", batch)
     column = read_shard(tmp_path / "s.arrow")["embedding"].chunk(0)
     assert column.to_pylist() == [[1, 1], None, [0, 0]]
     values = column.values.to_numpy().reshape(3, 2)
@@ -40,7 +40,7 @@ def test_view_batch_gives_equal_bytes_for_equal_rows(tmp_path_factory, values, d
     vectors = [None if value is None else np.full(3, value, np.float32) for value in values]
     keys = [f"{row:03}" for row in range(len(values))]
     for name in ("first.arrow", "second.arrow"):
-        write_view_shard(folder / name, view_batch(schema, keys, keys, vectors))
+        write_shard(folder / name, view_batch(schema, keys, keys, vectors))
     assert digest_file(folder / "first.arrow") == digest_file(folder / "second.arrow")
     assert read_shard(folder / "first.arrow")["embedding"].null_count == values.count(None)
 
@@ -70,8 +70,8 @@ def test_stored_vectors_shows_what_float16_cannot_hold():
     assert np.isinf(stored_vectors(np.array([1e6], np.float32), schema)).all()
 
 
-def test_write_view_shard_writes_one_batch_even_without_rows(tmp_path):
+def test_write_shard_writes_one_batch_even_without_rows(tmp_path):
     schema = view_schema(dim=2, dtype="float16", is_sequence=False)
-    write_view_shard(tmp_path / "s.arrow", view_batch(schema, [], [], []))
+    write_shard(tmp_path / "s.arrow", view_batch(schema, [], [], []))
     with pa.memory_map(str(tmp_path / "s.arrow")) as source:
         assert pa.ipc.open_file(source).num_record_batches == 1

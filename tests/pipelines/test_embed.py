@@ -1,185 +1,221 @@
-"""Embed: what decides a view's rev, which rows are computed, and when nothing is published."""
+"""Embed: which rows run through the encoder, which are kept or copied, and when nothing is published."""
 
-import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pytest
-from shard_work import local_beam
+from corpus import digests
+from counting import counting_view, embed_texts, publish_sources, take_log
 
 import features
-from features.errors import EncoderError, RejectRatioError, StageError
+from features.errors import EncoderError, RejectRatioError, ShardError, StageError, StoreError
 from features.manifest import MANIFEST_FILE
 from features.reasons import Reason
-from features.rev import digest_json
-from features.sample import MEDIA_SCHEMA, MediaRow, media_row
-from features.shards import describe_shard, read_shard, shard_writer
-from features.view import View
-from features.writing import write_view_shard
-from pipelines.digests import sample_digests
-from pipelines.embed import choose_device, embed, plan_view
-from pipelines.inventory import INVENTORY_SCHEMA, read_inventory
-from pipelines.job import ShardRecord
-from pipelines.media.audio import to_pcm16
-from pipelines.params import EmbedParams, ViewParams
-from pipelines.stage import publish_stage
+from features.shards import read_shard
+from pipelines.embed import choose_device
 
-SOUND = {"sound": ViewParams(input="audio", encoder="logmel-mfcc")}
-RATE_HZ = 8000
-
-
-def sample(key: str, audio: bytes | None) -> MediaRow:
-    row = media_row(
-        key=key,
-        recording=key,
-        group=key,
-        split="train",
-        variant=0,
-        source_digest="0",
-        start_s=0.0,
-        end_s=1.0,
-        audio=audio,
-        audio_rate_hz=RATE_HZ if audio is not None else None,
-        audio_start_s=0.0 if audio is not None else None,
-    )
-    return {**row, "digests": sample_digests(row)}
-
-
-def tone(hz: float) -> bytes:
-    times_T = np.arange(RATE_HZ // 4) / RATE_HZ
-    return to_pcm16((0.3 * np.sin(2 * np.pi * hz * times_T)).astype(np.float32))
-
-
-def publish(folder: Path, rows: Sequence[MediaRow]) -> Path:
-    """A stage's folder of one shard."""
-    path = folder / "shard.arrow"
-    with shard_writer(path, MEDIA_SCHEMA) as writer:
-        for row in rows:
-            writer.append(row)
-    record = ShardRecord(describe_shard("shard", path), "0", len(rows), ())
-    publish_stage(folder, stage="align", settings={}, records=[record], before=folder / "none")
-    return folder
+TEXTS: dict[str, str | None] = {f"rec{index // 3:02d}/{index % 3}": f"text number {index}" for index in range(30)}
+TEXTS["rec04/1"] = None
 
 
 @pytest.fixture
-def segments(tmp_path: Path) -> Path:
-    rows = [sample(f"rec{index}", tone(200 + 50 * index) if index % 4 else None) for index in range(8)]
-    return publish(tmp_path / "align", rows)
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "words.log"
 
 
-def run(segments: Path, folder: Path, *, views: dict[str, ViewParams] = SOUND, shard_samples: int = 4) -> None:
-    params = EmbedParams(device="cpu", shard_samples=shard_samples, views=views, max_reject_ratio=0.2)
-    embed(params, [segments], folder, local_beam())
+@pytest.fixture
+def project(tmp_path: Path, log: Path) -> Path:
+    """The texts, embedded in one view; the log is empty."""
+    embed_texts(tmp_path, TEXTS, [counting_view(log)])
+    assert take_log(log) == sorted(filter(None, TEXTS.values()))
+    take_log(log.with_suffix(".loads"))
+    return tmp_path
 
 
-def mark_rows(folder: Path) -> None:
-    """Change every stored vector of the view sound to ones, as no encoder would give them."""
-    for file in features.open(folder).manifest.views["sound"].files.values():
-        table = read_shard(folder / "sound" / file)
-        batch = table.combine_chunks().to_batches()[0]
-        dim = batch.schema.field("embedding").type.list_size
-        ones = pa.FixedSizeListArray.from_arrays(
-            pa.array(np.ones(len(batch) * dim, np.float16)), dim, mask=batch["embedding"].is_null()
-        )
-        write_view_shard(
-            folder / "sound" / file, batch.set_column(2, batch.schema.field("embedding"), ones).cast(batch.schema)
-        )
+def test_embed_encodes_exactly_what_was_added_or_edited(project: Path, log: Path) -> None:
+    texts = {**TEXTS, "rec02/0": "edited", "rec99/0": "added", "rec04/1": "no longer absent", "rec05/0": None}
+    del texts["rec07/1"]
+    store = embed_texts(project, texts, [counting_view(log)])
+
+    assert take_log(log) == ["added", "edited", "no longer absent"]
+    opened = features.open(store)
+    assert opened.keys == sorted(texts)
+    assert opened.views["words"].num_present == len(texts) - 1
 
 
-def test_embed_encodes_no_row_whose_feature_key_is_stored(segments: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "features"
-    run(segments, folder)
-    mark_rows(folder)
-    shutil.rmtree(segments)
-    publish(segments, [sample(f"rec{index}", tone(200 + 50 * index) if index % 4 else None) for index in range(9)])
-    run(segments, folder, shard_samples=16)
-    store = features.open(folder)
-    vectors = store.get(store.keys, "sound").astype(np.float32)
+def test_embed_after_a_removal_runs_no_encoder_and_loads_no_model(project: Path, log: Path) -> None:
+    texts = dict(list(TEXTS.items())[5:])
+    embed_texts(project, texts, [counting_view(log)])
 
-    assert [bool(np.isnan(vector).all()) for vector in vectors] == [index % 4 == 0 for index in range(9)]
-    assert all((vectors[index] == 1).all() for index in range(8) if index % 4)
+    assert take_log(log) == take_log(log.with_suffix(".loads")) == []
 
 
-def test_embed_encodes_a_row_again_when_its_file_is_gone(segments: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "features"
-    run(segments, folder)
-    before = {path: path.read_bytes() for path in (folder / "sound").iterdir()}
-    next(iter(before)).unlink()
-    run(segments, folder)
+@pytest.mark.parametrize("pooling", ["mean", "sequence"])
+def test_embed_gives_the_bytes_of_a_run_from_scratch(tmp_path: Path, log: Path, pooling: str) -> None:
+    """Whether it goes on from another version, on one thread or on two."""
+    before = {**TEXTS, "rec02/0": "other", "rec06/1": None, "rec99/9": "gone"}
+    del before["rec03/0"], before["rec03/1"]
+    defined = [counting_view(log, pooling=pooling)]
+    embed_texts(tmp_path / "grown", before, defined)
+    stores = [
+        embed_texts(tmp_path / name, TEXTS, defined, threads=threads)
+        for name, threads in (("grown", 2), ("one", 1), ("two", 2))
+    ]
 
-    assert {path: path.read_bytes() for path in (folder / "sound").iterdir()} == before
-
-
-def test_embed_above_the_reject_ratio_publishes_nothing(segments: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "features"
-    run(segments, folder)
-    before = (folder / MANIFEST_FILE).read_bytes()
-    shutil.rmtree(segments)
-    publish(segments, [sample(f"rec{index}", b"" if index < 3 else tone(300)) for index in range(8)])
-    with pytest.raises(RejectRatioError, match=r"embed rejected 3 of 8 .*empty 3"):
-        run(segments, folder)
-
-    assert (folder / MANIFEST_FILE).read_bytes() == before
-    assert len(features.open(folder).get(["rec1", "rec2"], "sound")) == 2
+    assert digests(stores[0]) == digests(stores[1]) == digests(stores[2])
 
 
-def test_embed_lists_its_rejects_beside_those_before_it_also_when_the_shard_is_kept(tmp_path: Path) -> None:
-    rows = [sample(f"rec{index}", b"" if index == 3 else tone(300 + index)) for index in range(8)]
-    segments, folder = publish(tmp_path / "align", rows), tmp_path / "features"
-    for _ in range(2):
-        run(segments, folder)
-        (reject,) = features.open(folder).rejects.to_pylist()
-        assert (reject["key"], reject["stage"], reject["reason"], reject["dropped"]) == (
-            "rec3",
-            "embed",
-            Reason.EMPTY,
-            "audio",
-        )
-    assert features.open(folder).views["sound"].num_present == 7
+def test_embed_with_nothing_changed_touches_no_shard(project: Path, log: Path) -> None:
+    store = project / "features"
+    before = {path: path.stat().st_mtime_ns for path in store.rglob("*.arrow")}
+    content = digests(store)
+    embed_texts(project, TEXTS, [counting_view(log)])
+
+    assert {path: path.stat().st_mtime_ns for path in store.rglob("*.arrow")} == before
+    assert digests(store) == content
+    assert take_log(log) == take_log(log.with_suffix(".loads")) == []
 
 
-def test_embed_without_a_sample_says_so(tmp_path: Path) -> None:
+def test_embed_copies_the_rows_of_a_recording_that_is_called_otherwise(project: Path, log: Path) -> None:
+    old = features.open(project / "features").get(["rec03/1"], "words")
+    texts = {key.replace("rec03", "talk"): text for key, text in TEXTS.items()}
+    store = features.open(embed_texts(project, texts, [counting_view(log)]))
+
+    assert take_log(log) == []
+    assert store.get(["talk/1"], "words").tobytes() == old.tobytes()
+
+
+def test_embed_names_the_files_that_were_moved_and_does_nothing_else(project: Path, log: Path) -> None:
+    before = digests(project / "features" / "words")
+    publish_sources(project / "ingest", {"rec00": "raw/rec00.wav", "rec09": "elsewhere/rec 09.wav"})
+    store = embed_texts(project, TEXTS, [counting_view(log)])
+
+    samples = features.open(store).samples
+    sources = dict(zip(samples["key"].to_pylist(), samples["source"].to_pylist(), strict=True))
+    assert (sources["rec00/2"], sources["rec09/0"], sources["rec01/0"]) == ("raw/rec00.wav", "elsewhere/rec 09.wav", "")
+    assert digests(store / "words") == before
+    assert take_log(log) == []
+
+
+def test_embed_keeps_the_rows_of_a_view_that_is_called_otherwise(project: Path, log: Path) -> None:
+    before = digests(project / "features" / "words")
+    store = embed_texts(project, TEXTS, [counting_view(log, "sentences")])
+
+    assert take_log(log) == take_log(log.with_suffix(".loads")) == []
+    assert digests(store / "sentences") == before
+    assert not (store / "words").exists()
+
+
+@pytest.mark.parametrize("changed", [{"weights": "two"}, {"settings": {"size": 2}}, {"pooling": "max"}])
+def test_embed_runs_the_view_alone_whose_weights_or_definition_changed(
+    project: Path, log: Path, changed: dict[str, object]
+) -> None:
+    second = project / "second.log"
+    embed_texts(project, TEXTS, [counting_view(log), counting_view(second, "second", weights="other")])
+    assert take_log(log) == []
+    before = digests(project / "features" / "words")
+    take_log(second)
+    changed = {"weights": "other", **changed}
+    embed_texts(project, TEXTS, [counting_view(log), counting_view(second, "second", **changed)])
+
+    assert take_log(log) == []
+    assert take_log(second) == sorted(filter(None, TEXTS.values()))
+    assert digests(project / "features" / "words") == before
+
+
+def test_embed_encodes_equal_inputs_of_one_shard_once(tmp_path: Path, log: Path) -> None:
+    texts = {f"a/{index}": "same" for index in range(3)}
+    store = features.open(embed_texts(tmp_path, {**texts, "b": "bad", "c": "bad"} | TEXTS, [counting_view(log)]))
+
+    num_shards = {
+        text: sum(text in read_texts(store, index) for index in range(len(store.manifest.shards)))
+        for text in ("same", "bad")
+    }
+    lines = take_log(log)
+    assert {text: lines.count(text) for text in num_shards} == num_shards
+    vectors = store.get(list(texts), "words")
+    assert (vectors == vectors[0]).all()
+    assert {row["key"] for row in store.rejects.to_pylist()} == {"b", "c"}
+
+
+def read_texts(store: features.Store, index: int) -> list[str]:
+    return list(store.reader.samples(index)["text"].to_pylist())
+
+
+def test_embed_does_not_try_again_what_it_rejected(tmp_path: Path, log: Path) -> None:
+    texts = {**TEXTS, "rec01/1": "bad", "rec08/2": "as bad"}
+    embed_texts(tmp_path, texts, [counting_view(log)])
+    take_log(log)
+    renamed = {key.replace("rec08", "talk"): text for key, text in texts.items()}
+    store = embed_texts(tmp_path, {**renamed, "rec01/0": "new"}, [counting_view(log, "sentences")])
+
+    assert take_log(log) == ["new"]
+    rejects = {row["key"]: row for row in features.open(store).rejects.to_pylist()}
+    assert set(rejects) == {"rec01/1", "talk/2"}
+    reject = rejects["talk/2"]
+    assert (reject["stage"], reject["reason"], reject["dropped"]) == ("embed", Reason.UNDECODABLE, "text")
+    assert reject["text"] == "view sentences: a bad word"
+    assert features.open(store).views["sentences"].num_present == len(texts) - 3
+    again = embed_texts(tmp_path, {**renamed, "rec01/0": "new"}, [counting_view(log, "sentences")])
+    assert features.open(again).rejects.to_pylist() == list(rejects.values())
+
+
+def test_embed_encodes_the_rows_of_a_removed_file_again(project: Path, log: Path) -> None:
+    store = project / "features"
+    before = digests(store)
+    gone = min((store / "words").iterdir())
+    texts = [TEXTS[key] for key in read_shard(gone)["key"].to_pylist()]
+    gone.unlink()
+    min((store / "samples").iterdir()).unlink()
+    embed_texts(project, TEXTS, [counting_view(log)])
+
+    assert take_log(log) == sorted(filter(None, texts))
+    assert digests(store) == before
+
+
+def test_embed_takes_no_rows_from_a_damaged_file(project: Path, log: Path) -> None:
+    """A flipped bit of a vector would get a fresh digest; a file that is cut short cannot be read."""
+    store = project / "features"
+    path = max((store / "words").iterdir(), key=lambda path: read_shard(path).num_rows)
+    keys, content = read_shard(path)["key"].to_pylist(), path.read_bytes()
+    manifest = (store / MANIFEST_FILE).read_bytes()
+    place = content.rindex(read_shard(path)["embedding"].chunk(0).values.to_numpy().tobytes())
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    with pytest.raises(StageError, match="is not what the manifest says: delete it"):
+        embed_texts(project, {**TEXTS, keys[0]: "edited"}, [counting_view(log)])
+    path.write_bytes(content[:-20])
+    with pytest.raises(ShardError, match="no whole Arrow file"):
+        embed_texts(project, TEXTS, [counting_view(log)])
+
+    assert (store / MANIFEST_FILE).read_bytes() == manifest
+
+
+def test_embed_says_what_to_do_when_its_rejects_are_gone(project: Path, log: Path) -> None:
+    next((project / "features").glob("rejects-*")).unlink()
+    with pytest.raises(StoreError, match=r"rejects-.* is in the manifest but not on disk: run 'dvc checkout"):
+        embed_texts(project, TEXTS, [counting_view(log)])
+
+
+def test_embed_above_the_reject_ratio_publishes_nothing(project: Path, log: Path) -> None:
+    before = digests(project / "features" / "words")
+    texts = {key: "bad" if index % 3 else text for index, (key, text) in enumerate(TEXTS.items())}
+    with pytest.raises(RejectRatioError, match=r"embed rejected 20 of 30 .*undecodable 20"):
+        embed_texts(project, texts, [counting_view(log)])
+
+    assert before.items() <= digests(project / "features" / "words").items()
+    assert len(features.open(project / "features").get(["rec00/1"], "words")) == 1
+
+
+def test_embed_without_a_sample_says_so(tmp_path: Path, log: Path) -> None:
     with pytest.raises(StageError, match="no sample came through"):
-        run(publish(tmp_path / "align", []), tmp_path / "features")
+        embed_texts(tmp_path, {}, [counting_view(log)])
 
 
-def plan(view: View, digests: Sequence[str | None] = ("a", None, "a")) -> Any:
-    columns: dict[str, list[Any]] = {name: [None] * len(digests) for name in INVENTORY_SCHEMA.names}
-    columns |= {f"digest_{view.input}": list(digests)}
-    return plan_view(view, pa.table(columns, schema=INVENTORY_SCHEMA), "cpu")
+def test_embed_says_which_views_may_come_out_otherwise(tmp_path: Path, log: Path) -> None:
+    views = [counting_view(log), counting_view(log, "noisy", nondeterministic="it draws lots")]
+    stored = features.open(embed_texts(tmp_path, TEXTS, views)).views
 
-
-def test_a_feature_key_is_the_rev_and_the_digest_of_the_input() -> None:
-    first = plan(View(name="sound", input="audio", encoder="logmel-mfcc"))
-    renamed = plan(View(name="other", input="audio", encoder="logmel-mfcc"))
-    pooled = plan(View(name="sound", input="audio", encoder="logmel-mfcc", pooling="max"))
-
-    assert first.feature_keys[0] == first.feature_keys[2] != first.feature_keys[1]
-    assert renamed.feature_keys == first.feature_keys
-    assert not set(pooled.feature_keys) & set(first.feature_keys)
-
-
-def test_a_rev_changes_with_the_bytes_of_the_weights(tmp_path: Path) -> None:
-    weights = tmp_path / "weights.safetensors"
-    view = View(name="image", input="image", encoder="timm:resnet18", options={"weights": str(weights)})
-    revs = []
-    for content in (b"one", b"other"):
-        weights.write_bytes(content)
-        revs.append(plan(view).rev)
-
-    assert revs[0] != revs[1]
-
-
-def test_a_rev_covers_device_code_and_libraries(segments: Path) -> None:
-    view = View(name="sound", input="audio", encoder="logmel-mfcc")
-    cpu, cuda = (plan_view(view, read_inventory([segments]), device) for device in ("cpu", "cuda"))
-
-    assert cpu.rev != cuda.rev
-    for part in ("code", "worker", "libraries", "batch_size"):
-        assert view.rev({**cpu.definition, part: digest_json(part)}) != cpu.rev
+    assert (stored["words"].deterministic, stored["words"].caveat) == (True, None)
+    assert (stored["noisy"].deterministic, stored["noisy"].caveat) == (False, "it draws lots")
 
 
 def test_choose_device_takes_no_cuda_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,7 @@ def test_a_run_with_nothing_changed_leaves_every_file_alone(source: Path, copy: 
 def test_another_option_of_one_view_rewrites_that_view_alone(source: Path, copy: Path) -> None:
     before = digests(copy / "features")
     params = small_params(source, embed__views__audio__pooling="mean")
-    embed(params.embed, [copy / "align", copy / "augment"], copy / "features", params.beam)
+    embed(params.embed, [copy / "align", copy / "augment"], copy / "features", params.beam, ingest=copy / "ingest")
     after = digests(copy / "features")
     kept = {
         name: digest for name, digest in before.items() if name.startswith(("samples/", "text/", "image/", "video/"))
@@ -97,6 +97,7 @@ def test_a_renamed_view_keeps_its_rows_and_a_removed_one_its_folder_no_longer(so
         [copy / "align", copy / "augment"],
         copy / "features",
         params.beam,
+        ingest=copy / "ingest",
     )
     store = features.open(copy / "features")
     assert set(store.views) == {"image", "sound", "text"}
@@ -127,7 +128,7 @@ def test_rows_that_are_stored_are_not_encoded_again(
     params = small_params(source, embed__shard_samples=16)
     before = features.open(copy / "features")
     vectors = before.get(before.keys, "image").tobytes()
-    embed(params.embed, [copy / "align", copy / "augment"], copy / "features", params.beam)
+    embed(params.embed, [copy / "align", copy / "augment"], copy / "features", params.beam, ingest=copy / "ingest")
     after = features.open(copy / "features")
     assert len(after.manifest.shards) < len(before.manifest.shards)
     assert after.get(after.keys, "image").tobytes() == vectors
@@ -159,7 +160,7 @@ def test_an_unknown_encoder_is_an_error_before_any_work(source: Path, copy: Path
     before = digests(copy)
     params = small_params(source, embed__views__text__encoder="minilmm")
     with pytest.raises(EncoderError, match="'minilmm' is unknown: did you mean 'minilm'"):
-        embed(params.embed, [copy / "align", copy / "augment"], copy / "features", params.beam)
+        embed(params.embed, [copy / "align", copy / "augment"], copy / "features", params.beam, ingest=copy / "ingest")
     assert digests(copy) == before
 
 

@@ -76,7 +76,7 @@ def _clean_and_embed(params: Params, shipped: Params, data: Path) -> dict[str, s
     clean(params.clean, data / "ingest", data / "clean", shipped.beam)
     align(params.align, data / "clean", data / "align", params.beam)
     augment(params.augment, data / "align", data / "augment", params.beam)
-    embed(params.embed, [data / "align", data / "augment"], data / "features", shipped.beam)
+    embed(params.embed, [data / "align", data / "augment"], data / "features", shipped.beam, ingest=data / "ingest")
     return {name: digest for name, digest in digests(data).items() if name.startswith(("clean/", "features/"))}
 
 

@@ -1,7 +1,7 @@
 """Making one shard of a view: what is encoded, what is copied, what is absent and what is rejected."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,15 @@ import pytest
 from test_align import RATE_HZ, recording
 
 from features.encoders.base import Audio, Media, Prepared, Video
+from features.errors import ShardError
 from features.reasons import Reason
+from features.rev import digest_file
 from features.sample import MEDIA_SCHEMA, media_row
 from features.shards import read_shard, shard_writer
 from features.view import View
 from pipelines.job import ShardRecord, ShardTask
 from pipelines.progress import ShardProgress
-from pipelines.view_worker import EncodeShard, ShardRows, read_media
+from pipelines.view_worker import Copies, EncodeShard, ShardRows, read_media
 
 TEXTS = ["one", None, "three", "fourteen", "five"]
 
@@ -62,19 +64,27 @@ def write_media(folder: Path, texts: Sequence[str | None]) -> Path:
 
 
 def make(
-    worker: EncodeShard, folder: Path, media: Path, stored: dict[int, tuple[str, int]] | None = None
+    worker: EncodeShard, folder: Path, media: Path, *, copies: Sequence[Copies] = (), repeats: Mapping[int, int] = {}
 ) -> tuple[ShardRecord, pa.Table]:
-    """The record and the rows of a shard over all samples of the media shard; stored: rows to be copied."""
-    keys = read_shard(media)["key"].to_pylist()
+    """The record and the rows of a shard over all samples of the media shard; copies: rows that are stored already;
+    repeats: rows whose text is that of another."""
+    table = read_shard(media)
+    keys, texts = table["key"].to_pylist(), table["text"].to_pylist()
+    elsewhere = {*repeats, *(row for copy in copies for row in copy.targets_N.tolist())}
     rows = ShardRows(
         keys=keys,
         feature_keys=[f"print of {key}" for key in keys],
-        media=[(str(media), index) for index in range(len(keys))],
-        stored=[(stored or {}).get(index) for index in range(len(keys))],
+        encode=[(row, str(media), row) for row, text in enumerate(texts) if text is not None and row not in elsewhere],
+        repeats=list(repeats.items()),
+        copies=list(copies),
     )
     task = ShardTask("shard", str(folder), "shard.arrow", "0", len(keys), rows)
     record = worker(task, ShardProgress(folder / "progress"))
     return record, read_shard(task.path)
+
+
+def copies_of(path: Path, targets: Sequence[int], rows: Sequence[int]) -> Copies:
+    return Copies(str(path), digest_file(path), np.array(targets), np.array(rows))
 
 
 def worker_of(encoder: CountingEncoder, **declared: Any) -> EncodeShard:
@@ -98,8 +108,8 @@ def test_encode_shard_copies_stored_rows_byte_for_byte_without_encoding_them(tmp
     media = write_media(tmp_path, TEXTS)
     _, before = make(worker_of(CountingEncoder(), pooling=pooling), tmp_path / "before", media)
     encoder = CountingEncoder()
-    old = str(tmp_path / "before" / "shard.arrow")
-    record, after = make(worker_of(encoder, pooling=pooling), tmp_path / "after", media, {0: (old, 0), 3: (old, 3)})
+    copies = copies_of(tmp_path / "before" / "shard.arrow", [0, 3], [0, 3])
+    record, after = make(worker_of(encoder, pooling=pooling), tmp_path / "after", media, copies=[copies])
 
     assert sorted(encoder.seen) == ["five", "three"]
     assert after.equals(before)
@@ -107,13 +117,21 @@ def test_encode_shard_copies_stored_rows_byte_for_byte_without_encoding_them(tmp
     assert record.rejects == ()
 
 
+def test_encode_shard_takes_nothing_from_a_file_that_is_not_what_was_published(tmp_path: Path) -> None:
+    media = write_media(tmp_path, ["one", "two"])
+    _, _ = make(worker_of(CountingEncoder()), tmp_path / "old", media)
+    copies = replace(copies_of(tmp_path / "old" / "shard.arrow", [1], [0]), digest="0" * 64)
+    with pytest.raises(ShardError, match="is not what the manifest says: delete it and run 'dvc repro'"):
+        make(worker_of(CountingEncoder()), tmp_path / "new", media, copies=[copies])
+
+
 def test_encode_shard_takes_a_stored_row_at_its_word(tmp_path: Path) -> None:
     """What is copied is the stored row, not the media beside it."""
     other = write_media(tmp_path / "other", ["zzz"])
     make(worker_of(CountingEncoder()), tmp_path / "old", other)
     media = write_media(tmp_path, ["one", "two"])
-    stored = {1: (str(tmp_path / "old" / "shard.arrow"), 0)}
-    _, table = make(worker_of(CountingEncoder()), tmp_path / "new", media, stored)
+    copies = copies_of(tmp_path / "old" / "shard.arrow", [1], [0])
+    _, table = make(worker_of(CountingEncoder()), tmp_path / "new", media, copies=[copies])
 
     assert table["embedding"].to_pylist()[1] == [ord("z"), 1, 1]
 
@@ -149,6 +167,30 @@ def test_encode_shard_loads_its_model_once_for_many_shards(tmp_path: Path) -> No
         make(worker, tmp_path / name, write_media(tmp_path / name, ["one"]))
 
     assert encoder.num_loads == 1
+
+
+def test_encode_shard_loads_no_model_where_there_is_nothing_to_encode(tmp_path: Path) -> None:
+    media = write_media(tmp_path, ["one", None])
+    make(worker_of(CountingEncoder()), tmp_path / "old", media)
+    encoder = CountingEncoder()
+    worker = EncodeShard(worker_of(encoder).view, encoder, "cpu", dim=encoder.dim)
+    copies = copies_of(tmp_path / "old" / "shard.arrow", [0], [0])
+    _, table = make(worker, tmp_path / "new", media, copies=[copies])
+
+    assert table.equals(read_shard(tmp_path / "old" / "shard.arrow"))
+    assert encoder.num_loads == 0
+
+
+def test_encode_shard_encodes_equal_texts_once_and_rejects_them_all(tmp_path: Path) -> None:
+    encoder = CountingEncoder()
+    media = write_media(tmp_path, ["one", "a?", "one", "a?"])
+    record, table = make(worker_of(encoder), tmp_path / "new", media, repeats={2: 0, 3: 1})
+
+    assert sorted(encoder.seen) == ["a?", "one"]
+    assert [reject.key for reject in record.rejects] == ["rec/1", "rec/3"]
+    embeddings = table["embedding"].to_pylist()
+    assert embeddings[0] == embeddings[2] is not None
+    assert (tmp_path / "new" / "progress").read_text() == "4 1"
 
 
 def test_read_media_counts_time_from_the_start_of_the_sample(tmp_path: Path) -> None:

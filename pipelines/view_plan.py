@@ -1,0 +1,159 @@
+"""The plan of a view: which of its shards stand, and for the others which rows are copied and which are encoded."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.encoders.base import Encoder
+from features.rev import feature_key
+from features.shards import Shard, shard_file, shard_name
+from features.view import View
+from pipelines.code import stage_code
+from pipelines.fingerprints import fingerprint_spans
+from pipelines.job import Reject, ShardTask
+from pipelines.published import Published, StoredRows, renamed
+from pipelines.view_worker import Copies, ShardRows
+
+_NOWHERE = -1
+
+
+@dataclass(frozen=True)
+class DefinedView:
+    """A declared view with all that decides its rows but their inputs; rev is the hash of it."""
+
+    view: View
+    encoder: Encoder
+    device: str
+    definition: dict[str, Any]
+    rev: str
+
+
+@dataclass(frozen=True)
+class ViewPlan:
+    """What is to be done for a view: the shards that stand, by file, and the tasks that make the others."""
+
+    defined: DefinedView
+    files: list[str]  # of all shards, in key order
+    kept: dict[str, Shard]
+    tasks: list[ShardTask]
+    rejects: list[Reject]  # of rows that are not encoded again, since they would be rejected again
+    dim: int | None  # length of a stored vector, where the published version tells it
+
+    @property
+    def num_to_encode(self) -> int:
+        """How many samples the encoder will be given."""
+        return sum(len(task.inputs.encode) for task in self.tasks)
+
+
+def define_view(view: View, encoder: Encoder, device: str) -> DefinedView:
+    """The view with its rev. Needs no model in memory."""
+    # The device is part of the rev: a GPU rounds otherwise, so its rows are other bytes.
+    definition = {**encoder.definition(), "device": device, "worker": stage_code("pipelines.view_worker")}
+    return DefinedView(view, encoder, device, definition, view.rev(definition))
+
+
+def plan_view(defined: DefinedView, inventory: pa.Table, spans: Sequence[range], published: Published) -> ViewPlan:
+    """What has to be done so that the view has a row for each sample.
+
+    spans: the shards, as stretches of the inventory. A row is copied where the published version holds its feature
+    key, in whatever view and under whatever key; of equal inputs in one shard the first alone is encoded.
+    """
+    name, rev = defined.view.name, defined.rev
+    rows = inventory.select(["key", f"digest_{defined.view.input}", "path", "row"])
+    rows = rows.rename_columns(["key", "digest", "path", "row"])
+    prints = fingerprint_spans(rev, rows.select(["key", "digest"]), spans)
+    names = [shard_name(rows.column("key")[span.start].as_py()) for span in spans]
+    files = [shard_file(*named) for named in zip(names, prints, strict=True)]
+    standing = published.view_shards(name)
+    kept = {file: standing[file] for file in files if file in standing}
+    same_rev = [view for view in published.views.values() if view.rev == rev]
+    todo = [index for index, file in enumerate(files) if file not in kept]
+    tasks, rejects = [], _rejects_of_kept(name, rows.column("key"), spans, todo, published)
+    if todo:
+        planner = _RowPlanner(name, published, published.rows(same_rev))
+        chosen = rows.take(np.concatenate([np.arange(spans[index].start, spans[index].stop) for index in todo]))
+        folder = str((published.folder / name).resolve())
+        for index, inputs in zip(todo, planner.plan(chosen, rev, [len(spans[index]) for index in todo]), strict=True):
+            tasks.append(ShardTask(names[index], folder, files[index], prints[index], len(spans[index]), inputs))
+        rejects += planner.rejects
+    return ViewPlan(defined, files, kept, tasks, rejects, same_rev[0].dim if same_rev else None)
+
+
+def _rejects_of_kept(
+    view: str, keys: pa.ChunkedArray, spans: Sequence[range], todo: Sequence[int], published: Published
+) -> list[Reject]:
+    """What the published version could not encode in the shards that stay as they are."""
+    rejects = [reject for (name, _), reject in published.rejects.items() if name == view]
+    rows = pc.index_in(pa.array([reject.key for reject in rejects], pa.string()), value_set=keys).to_pylist()
+    starts, made = [span.start for span in spans], set(todo)
+    shards = [_NOWHERE if row is None else int(np.searchsorted(starts, row, "right")) - 1 for row in rows]
+    return [reject for reject, shard in zip(rejects, shards, strict=True) if shard != _NOWHERE and shard not in made]
+
+
+class _RowPlanner:
+    """Decides row by row, for the shards that are to be made, where its embedding comes from."""
+
+    def __init__(self, view: str, published: Published, stored: StoredRows) -> None:
+        self._view = view
+        self._published = published
+        self._stored = stored
+        self.rejects: list[Reject] = []
+
+    def plan(self, rows: pa.Table, rev: str, lengths: Sequence[int]) -> Iterator[ShardRows]:
+        """The inputs of the shards that the rows (key, digest, path, row) make up, of these lengths."""
+        digests = rows.column("digest").to_pylist()
+        feature_keys = [feature_key(rev, digest) for digest in digests]
+        found = pc.index_in(pa.array(feature_keys, pa.string()), value_set=self._stored.feature_keys)
+        place_N = found.fill_null(_NOWHERE).to_numpy()
+        has_input_N = rows.column("digest").is_valid().to_numpy()
+        keys, paths, row_N = (rows.column(name) for name in ("key", "path", "row"))
+        start = 0
+        for length in lengths:
+            part = slice(start, start + length)
+            media = list(zip(paths[part].to_pylist(), row_N[part].to_pylist(), strict=True))
+            yield self._shard(keys[part].to_pylist(), feature_keys[part], media, place_N[part], has_input_N[part])
+            start += length
+
+    def _shard(
+        self,
+        keys: list[str],
+        feature_keys: list[str],
+        media: list[tuple[str, int]],
+        place_N: np.ndarray,
+        has_input_N: np.ndarray,
+    ) -> ShardRows:
+        is_stored_N = has_input_N & (place_N != _NOWHERE)
+        is_copied_N = is_stored_N & self._stored.present_N[place_N] if len(self._stored.keys) else is_stored_N
+        encode, repeats = [], []
+        first: dict[str, int] = {}
+        for index in np.flatnonzero(has_input_N & ~is_copied_N).tolist():
+            if is_stored_N[index] and self._is_rejected(keys[index], place_N[index]):
+                continue
+            if feature_keys[index] in first:
+                repeats.append((index, first[feature_keys[index]]))
+            else:
+                first[feature_keys[index]] = index
+                encode.append((index, *media[index]))
+        return ShardRows(keys, feature_keys, encode, repeats, self._copies(np.flatnonzero(is_copied_N), place_N))
+
+    def _copies(self, targets_N: np.ndarray, place_N: np.ndarray) -> list[Copies]:
+        stored, places_N = self._stored, place_N[targets_N]
+        copies = []
+        for file in np.unique(stored.file_N[places_N]).tolist():
+            of_file_N = stored.file_N[places_N] == file
+            view, shard = stored.files[file]
+            path = str((self._published.folder / view.name / shard.file).resolve())
+            copies.append(Copies(path, shard.digest, targets_N[of_file_N], stored.row_N[places_N[of_file_N]]))
+        return copies
+
+    def _is_rejected(self, key: str, place: int) -> bool:
+        """Whether the stored row, which has no embedding, says that this input cannot be encoded."""
+        view, _ = self._stored.files[self._stored.file_N[place]]
+        reject = self._published.rejects.get((view.name, self._stored.keys[place].as_py()))
+        if reject is not None:
+            self.rejects.append(renamed(reject, self._view, key))
+        return reject is not None

@@ -1,0 +1,96 @@
+"""What decides a view's rev and its feature keys, and what of its shards has to be made."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from features.encoders.catalogue import make_encoder
+from features.rev import digest_json
+from features.view import View
+from pipelines.inventory import INVENTORY_SCHEMA
+from pipelines.published import read_published
+from pipelines.view_plan import DefinedView, ViewPlan, define_view, plan_view
+
+SOUND = View(name="sound", input="audio", encoder="logmel-mfcc")
+
+
+def define(view: View, device: str = "cpu") -> DefinedView:
+    return define_view(view, make_encoder(view), device)
+
+
+def plan(view: View, folder: Path, digests: Sequence[str | None] = ("a", None, "b", "a")) -> ViewPlan:
+    """The plan for samples of these inputs in one shard, where nothing is published."""
+    columns: dict[str, list[Any]] = {name: [None] * len(digests) for name in INVENTORY_SCHEMA.names}
+    columns |= {
+        "key": [f"rec{index}" for index in range(len(digests))],
+        f"digest_{view.input}": list(digests),
+        "path": ["media.arrow"] * len(digests),
+        "row": list(range(len(digests))),
+    }
+    inventory = pa.table(columns, schema=INVENTORY_SCHEMA)
+    return plan_view(define(view), inventory, [range(len(digests))], read_published(folder))
+
+
+def test_plan_view_encodes_each_input_once(tmp_path: Path) -> None:
+    planned = plan(SOUND, tmp_path)
+    (task,) = planned.tasks
+
+    assert task.inputs.encode == [(0, "media.arrow", 0), (2, "media.arrow", 2)]
+    assert task.inputs.repeats == [(3, 0)]
+    assert (planned.num_to_encode, planned.kept, planned.rejects, planned.dim) == (2, {}, [], None)
+
+
+def test_a_feature_key_is_the_rev_and_the_digest_of_the_input(tmp_path: Path) -> None:
+    views = [
+        SOUND,
+        View(name="other", input="audio", encoder="logmel-mfcc"),
+        View(name="sound", input="audio", encoder="logmel-mfcc", pooling="max"),
+    ]
+    first, renamed, pooled = (plan(view, tmp_path).tasks[0].inputs.feature_keys for view in views)
+
+    assert first[0] == first[3] != first[1] != first[2]
+    assert renamed == first
+    assert not set(pooled) & set(first)
+
+
+def test_a_shard_is_named_by_its_rev_keys_and_inputs(tmp_path: Path) -> None:
+    def file(view: View = SOUND, digests: Sequence[str | None] = ("a", None)) -> str:
+        (name,) = plan(view, tmp_path, digests).files
+        return name
+
+    assert file() == file(View(name="other", input="audio", encoder="logmel-mfcc"))
+    others = {
+        file(digests=["a", ""]),
+        file(digests=[None, "a"]),
+        file(digests=["b", None]),
+        file(digests=["a", None, None]),
+        file(View(name="sound", input="audio", encoder="logmel-mfcc", pooling="max")),
+    }
+    assert len(others - {file()}) == 5
+
+
+def test_a_rev_changes_with_the_bytes_of_the_weights_and_not_with_their_place(tmp_path: Path) -> None:
+    revs = {}
+    for name, content in (("one", b"one"), ("moved", b"one"), ("other", b"other")):
+        weights = tmp_path / f"{name}.safetensors"
+        weights.write_bytes(content)
+        options = {"weights": str(weights)}
+        revs[name] = define(View(name="image", input="image", encoder="timm:resnet18", options=options)).rev
+
+    assert revs["one"] == revs["moved"] != revs["other"]
+
+
+def test_a_rev_covers_device_code_and_libraries() -> None:
+    cpu, cuda = (define(SOUND, device) for device in ("cpu", "cuda"))
+
+    assert cpu.rev != cuda.rev
+    for part in ("code", "worker", "libraries", "batch_size", "settings", "weights_digest"):
+        assert SOUND.rev({**cpu.definition, part: digest_json(part)}) != cpu.rev
+
+
+@pytest.mark.parametrize("options", [{}, {"rate_hz": 16000}])
+def test_a_rev_stays_when_an_option_says_the_default(options: dict[str, Any]) -> None:
+    assert define(View(name="sound", input="audio", encoder="logmel-mfcc", options=options)).rev == define(SOUND).rev
