@@ -1,5 +1,8 @@
 """Every error a user can cause: each message states the thing, the value, the rule and the cure."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class PlaitError(Exception):
     """Root of all errors whose text is meant for the user, printed as one line."""
@@ -35,3 +38,13 @@ class RejectRatioError(PlaitError):
 
 class StageError(PlaitError):
     """A stage lacks its input, or its counts do not add up."""
+
+
+class PublishError(PlaitError):
+    """The working version cannot be published as it is."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error message that suggests what is known and near; empty if nothing is."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f", did you mean {near[0]!r}?" if near else ""

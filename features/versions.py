@@ -13,10 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from features.errors import ShardError, StoreError
+from features.errors import ShardError, StoreError, nearest
 from features.files import StoreFiles
 from features.manifest import FORMAT_VERSION, MANIFEST_FILE
-from features.reading import nearest
 from features.store import PROJECT_STORE
 
 _LISTED_TAGS = 5
@@ -65,7 +64,7 @@ class DvcObjects:
     @cached_property
     def _databases(self) -> tuple[Any, dict[str, Any]]:
         """DVC's object database of the cache, and for each remote, the default first, what opens the one of it."""
-        with _open_project(self.project) as repo:
+        with open_project(self.project) as repo:
             first = self.remote or repo.config["core"].get("remote")
             names = sorted(repo.config["remote"], key=lambda name: name != first)
             cache = repo.cache.local if self.hash_name == "md5" else repo.cache.legacy
@@ -162,14 +161,14 @@ def commit_of(files: StoreFiles) -> dict[str, Any] | None:
             version = _open_output(Path(os.path.abspath(files.folder)), "HEAD", (Path(),))
             if version.oids.get(MANIFEST_FILE) != hashlib.md5(files.manifest).hexdigest():
                 return None
-        with _open_project(version.store) as repo:
+        with open_project(version.store) as repo:
             tags = [tag for tag in repo.scm.list_tags() if repo.scm.resolve_rev(tag) == version.commit]
         return {"commit": version.commit, "tags": sorted(tags)}
     return None
 
 
 @contextmanager
-def _open_project(place: Path) -> Iterator[Any]:
+def open_project(place: Path) -> Iterator[Any]:
     """DVC's repository around a place. Raises StoreError if there is none, or DVC cannot work with it."""
     try:
         from dvc.exceptions import DvcException, NotDvcRepoError
@@ -210,7 +209,7 @@ def _switch(repo: Any, rev: str) -> Iterator[str]:
 
 def _open_output(place: Path, rev: str, inside: Sequence[Path]) -> RevisionFiles:
     """What DVC keeps of a folder at a revision: of the place itself, or of the first of some folders in it."""
-    with _open_project(place) as repo:
+    with open_project(place) as repo:
         project = Path(repo.root_dir)
         with _switch(repo, rev) as commit:
             outs = {out.index_key[1]: out for out in repo.index.outs if out.index_key[0] == "repo"}
