@@ -16,6 +16,7 @@ from flows.check import add_check
 from flows.commands import add_commands
 from flows.export import add_export
 from flows.options import JsonOption, RevOption, StoreOption, open_store
+from flows.publish import add_publish
 from flows.tables import print_json, print_json_rows, print_table
 from flows.versions import add_versions
 
@@ -30,6 +31,7 @@ add_commands(app)
 add_check(app)
 add_export(app)
 add_versions(app)
+add_publish(app)
 
 _SUMMARY = ("name", "input", "encoder", "pooling", "dtype", "shape", "present", "rev")
 
