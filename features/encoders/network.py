@@ -1,15 +1,21 @@
-"""An encoder around a torch network: the part that all of them share."""
+"""An encoder around a torch network: the part that all of them share.
+
+The libraries of models are imported where a model is made or runs: to tell what a view's rows depend on needs none.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from features.encoders.base import Media, Prepared
 from features.rev import digest_code, library_versions
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _SHARED_MODULES = ("network", "batching", "pooling")
 _DECIDE_NOTHING = frozenset(f"features.{name}" for name in ("errors", "reasons", "rev", "view"))
@@ -69,6 +75,8 @@ class NetworkEncoder:
         return self._loaded().prepare(media)
 
     def encode(self, units_B: np.ndarray) -> list[np.ndarray]:
+        import torch
+
         forward = self._loaded().forward
         with torch.inference_mode():
             vectors = forward(torch.from_numpy(units_B).to(self._device)).float().cpu()
@@ -84,11 +92,13 @@ class NetworkEncoder:
         return {**vars(self), "_network": None}
 
 
-Model = TypeVar("Model", bound=nn.Module)
+Model = TypeVar("Model", bound="nn.Module")
 
 
 def settle(model: Model, device: str) -> Model:
     """The model on its device, ready for inference in plain float32."""
+    import torch
+
     if device == "cuda":
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False

@@ -1,15 +1,14 @@
 """Texts to one vector each, by any sentence-transformers or transformers model the user has."""
 
+from __future__ import annotations
+
 import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-from torch import Tensor
-from transformers.utils.logging import disable_progress_bar
 
 from features.encoders.base import Encoder, Media, Prepared
 from features.encoders.network import Network, NetworkEncoder, settle
@@ -18,6 +17,10 @@ from features.encoders.weights import digest_weights, find_folder
 from features.errors import EncoderError
 from features.reasons import MediaError, Reason
 from features.view import View
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from torch import Tensor
 
 _SHORTEST_TOKENS = 16
 _LONGEST_TOKENS = 512  # where a model does not say what it can take
@@ -64,7 +67,6 @@ def _folder_digest(find: Callable[[], Path], encoder: str) -> str:
 
 def _bring_folder(find: Callable[[], Path], load: Callable[[Path, str], SentenceTransformer], device: str) -> Network:
     folder = find()
-    disable_progress_bar()
     try:
         return sentence_network(load(folder, device), device)
     except (OSError, ValueError) as error:
@@ -73,19 +75,34 @@ def _bring_folder(find: Callable[[], Path], load: Callable[[Path, str], Sentence
 
 def load_sentence_transformer(folder: Path, device: str) -> SentenceTransformer:
     """The model of a local folder, without asking any hub."""
-    disable_progress_bar()  # it would run through the stage's own
+    from sentence_transformers import SentenceTransformer
+
+    _silence()
     return SentenceTransformer(str(folder), device=device, local_files_only=True)
 
 
 def _load_mean_of_tokens(folder: Path, device: str) -> SentenceTransformer:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    _silence()
     local = {"local_files_only": True}
     tokens = Transformer(str(folder), model_kwargs=local, processor_kwargs=local, config_kwargs=local)
     pooling = Pooling(tokens.get_embedding_dimension(), "mean")
     return SentenceTransformer(modules=[tokens, pooling], device=device)
 
 
+def _silence() -> None:
+    """No progress bar: it would run through the stage's own."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+
+
 def sentence_network(model: SentenceTransformer, device: str) -> Network:
     """The model with its own tokenizer, prompt and pooling, fed with texts padded to few lengths."""
+    from torch import Tensor
+
     settle(model, device)
     prompt = model.prompts.get(model.default_prompt_name)
     probe = model.preprocess(["probe"], prompt=prompt)

@@ -1,16 +1,15 @@
 """Images to one vector each, by any timm model the user has."""
 
+from __future__ import annotations
+
 import difflib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import timm
-import torch
 from PIL import Image
-from timm.data import create_transform, resolve_model_data_config
-from torch import Tensor, nn
 
 from features.encoders.base import Encoder
 from features.encoders.images import prepare_images
@@ -20,11 +19,16 @@ from features.encoders.weights import digest_weights, find_folder, find_weights_
 from features.errors import EncoderError
 from features.view import View
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 _OWN_SIZE = 0  # of the option size_px: the size that the model was trained with
 
 
 def make_timm(model: str, view: View) -> Encoder:
     """Encoder by a timm name with the option weights, a timm or hub name, or a folder saved for timm."""
+    import timm
+
     options = read_options(view, size_px=_OWN_SIZE, batch_size=8, weights="")
     is_folder = "/" in model
     if not is_folder and not timm.is_model(model.partition(".")[0]):
@@ -46,6 +50,8 @@ def make_timm(model: str, view: View) -> Encoder:
 
 
 def _hub_name(model: str, encoder: str) -> str:
+    import timm
+
     config = timm.get_pretrained_cfg(model)
     if config is None or not config.hf_hub_id:
         raise EncoderError(f"encoder {encoder!r}: timm knows no weights for it; name a file with the option weights")
@@ -80,6 +86,8 @@ def image_encoder(
 
 
 def _bring(find: Callable[[], Path], name: str, size_px: int, device: str) -> Network:
+    import timm
+
     path = find()
     model = timm.create_model(name if path.is_file() else f"local-dir:{path}", pretrained=False, num_classes=0)
     _load_body(model, path if path.is_file() else _weights_in(path))
@@ -97,6 +105,8 @@ def _weights_in(folder: Path) -> Path:
 
 def _load_body(model: nn.Module, path: Path) -> None:
     """Load all weights but the classifier's. Raises EncoderError if any is missing or does not fit."""
+    from torch import nn
+
     # Without classes timm puts an identity where the classifier was.
     heads = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, nn.Identity))
     state = {name: tensor for name, tensor in read_state(path).items() if not name.startswith(heads)}
@@ -109,6 +119,9 @@ def _load_body(model: nn.Module, path: Path) -> None:
 
 def image_network(model: nn.Module, size_px: int, device: str) -> Network:
     """The model behind timm's own evaluation transform at the size; size_px 0 is the model's own size."""
+    import torch
+    from timm.data import create_transform, resolve_model_data_config
+
     config = resolve_model_data_config(model, args={} if size_px == _OWN_SIZE else {"img_size": size_px})
     transform = create_transform(**config)
     # Channels last is the layout that the CPU's convolutions are fastest in.

@@ -1,15 +1,14 @@
 """Images to one vector each, by any vision model of transformers that the user has."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
-from transformers import AutoImageProcessor, AutoModel
-from transformers.utils.logging import disable_progress_bar
 
 from features.encoders.base import Encoder
 from features.encoders.images import prepare_images
@@ -18,6 +17,9 @@ from features.encoders.options import read_options
 from features.encoders.weights import digest_weights, find_folder
 from features.errors import EncoderError
 from features.view import View
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def make_images(model: str, view: View) -> Encoder:
@@ -40,6 +42,10 @@ def _digest(find: Callable[[], Path], encoder: str) -> str:
 
 
 def _bring(find: Callable[[], Path], device: str) -> Network:
+    import torch
+    from transformers import AutoImageProcessor, AutoModel
+    from transformers.utils.logging import disable_progress_bar
+
     folder = find()
     disable_progress_bar()
     try:

@@ -1,14 +1,14 @@
 """Audio to a sequence of vectors, by any model of transformers that reads waveforms through convolutions, as
 wav2vec 2, HuBERT and WavLM do."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
-from transformers import AutoFeatureExtractor, AutoModel
-from transformers.utils.logging import disable_progress_bar
 
 from features.encoders.base import Encoder, Media, Prepared
 from features.encoders.network import Network, NetworkEncoder, settle
@@ -17,6 +17,9 @@ from features.encoders.waves import pad_to, take_clip, wave_at, window_intervals
 from features.encoders.weights import digest_weights, find_folder
 from features.errors import EncoderError
 from features.view import View
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def make_waves(model: str, view: View) -> Encoder:
@@ -40,6 +43,9 @@ def _digest(find: Callable[[], Path], encoder: str) -> str:
 
 
 def _bring(find: Callable[[], Path], device: str) -> Network:
+    from transformers import AutoFeatureExtractor, AutoModel
+    from transformers.utils.logging import disable_progress_bar
+
     folder = find()
     disable_progress_bar()
     try:

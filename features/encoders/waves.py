@@ -1,8 +1,6 @@
 """Waveforms for a network that looks at them through a sliding window."""
 
 import numpy as np
-import torch
-import torchaudio.functional
 
 from features.encoders.base import Audio, Media
 from features.reasons import MediaError, Reason
@@ -22,6 +20,9 @@ def wave_at(clip: Audio, rate_hz: int) -> np.ndarray:
     wave_T = np.ascontiguousarray(clip.wave_T, np.float32)
     if clip.rate_hz == rate_hz:
         return wave_T
+    import torch
+    import torchaudio.functional
+
     resampled = torchaudio.functional.resample(torch.from_numpy(wave_T.copy()), clip.rate_hz, rate_hz)
     return np.ascontiguousarray(resampled.numpy())
 

@@ -1,18 +1,21 @@
 """Weights: where a model's files are, and what their bytes are."""
 
+from __future__ import annotations
+
 import pickle
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
 from features.errors import EncoderError
 from features.rev import digest_file, digest_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _WEIGHTS_PATTERNS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
 _OTHER_PATTERNS = ("*.json", "*.txt", "*.model")
@@ -88,6 +91,9 @@ def find_weights_file(name: str, encoder: str) -> Path:
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a weights file, by name. A pickle is never run: only tensors are read from it."""
+    import torch
+    from safetensors.torch import load_file
+
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -96,6 +102,6 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise EncoderError(
             f"{path} holds no plain tensors ({type(error).__name__}): save it with safetensors.torch.save_file"
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise EncoderError(f"{path} is no mapping of names to tensors: save model.state_dict() alone")
     return state
