@@ -174,14 +174,14 @@ def open_project(place: Path) -> Iterator[Any]:
         from dvc.exceptions import DvcException, NotDvcRepoError
         from dvc.repo import Repo
     except ImportError as error:
-        raise StoreError(f"versions are read through DVC, which cannot be imported ({error}): install dvc") from None
+        raise StoreError(f"versions need DVC, which cannot be imported ({error}): install dvc") from None
     existing = next(folder for folder in (place, *place.parents) if folder.is_dir())
     try:
         with Repo(str(existing)) as repo:
             yield repo
     except NotDvcRepoError:
         raise StoreError(
-            f"{place} is in no DVC project, so it has no past versions: name a project's folder, or leave the "
+            f"{place} is in no DVC project, so it has no versions: name the folder of a project, or leave the "
             "revision away"
         ) from None
     except DvcException as error:

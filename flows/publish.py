@@ -1,5 +1,6 @@
 """Publish: the working version's files to the DVC remote, its dvc.lock into git, and a tag on it."""
 
+import os
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -71,10 +72,10 @@ def publish(folder: Path, *, tag: str | None, message: str | None, remote: str |
         project = Path(repo.root_dir)
         _check_git(project, tag)
         name = _remote_name(repo, remote)
-        _check_committed(repo, project)
+        records = _records(repo, project)
+        _check_committed(repo, project, records)
         _check_fresh(repo)
         samples = _check_store(project)
-        records = _records(repo, project)
         tagged = _check_tag(project, tag, records)
         num_pushed = _push(repo, name)
         text = message or f"Publish {tag or 'features'}: {samples}"
@@ -82,7 +83,7 @@ def publish(folder: Path, *, tag: str | None, message: str | None, remote: str |
         is_new_tag = tag is not None and not tagged
         if is_new_tag:
             _git(project, "tag", "--annotate", "--message", text, str(tag))
-        commit = _git(project, "rev-parse", f"{tag}^{{commit}}" if tag else "HEAD").strip()
+        commit = _git(project, "rev-parse", f"{tag}^{{commit}}" if tagged and not committed else "HEAD").strip()
         return Published(name, num_pushed, commit, committed, tag, is_new_tag)
 
 
@@ -115,6 +116,8 @@ def _check_git(project: Path, tag: str | None) -> None:
         raise PublishError(
             "git does not know who commits: run 'git config user.name NAME' and 'git config user.email ADDRESS'"
         )
+    if _run_git(project, "check-ignore", "--quiet", "--", "dvc.lock").returncode == 0:
+        raise PublishError(f"git ignores dvc.lock of {project}, which tells what a version is: mend .gitignore")
     if tag is not None and (
         tag.startswith("-") or _run_git(project, "check-ref-format", f"refs/tags/{tag}").returncode
     ):
@@ -133,35 +136,47 @@ def _remote_name(repo: Any, remote: str | None) -> str:
     return str(name)
 
 
-def _check_committed(repo: Any, project: Path) -> None:
-    """Raise PublishError if a file that an output depends on is not in git as it is here."""
-    inputs = {Path(dep.fs_path) for stage in repo.index.stages for dep in stage.deps}
-    inputs |= {Path(stage.path) for stage in repo.index.stages if Path(stage.path).suffix != ".dvc"}
-    inputs.add(Path(repo.dvc_dir) / "config")
-    top = Path(_git(project, "rev-parse", "--show-toplevel").rstrip("\n"))
-    listed = _git(project, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all").split("\0")
-    changed = [top / entry[3:] for entry in listed if entry]
-    uncommitted = [str(path.relative_to(project)) for path in changed if inputs & {path, *path.parents}]
-    if uncommitted:
-        more = f" and {len(uncommitted) - _NAMED_PATHS} more" if len(uncommitted) > _NAMED_PATHS else ""
+def _check_committed(repo: Any, project: Path, records: list[str]) -> None:
+    """Raise PublishError if a file that an output depends on, and that is none, is not in git as it is here."""
+    inputs = {dep.fs_path for stage in repo.index.stages for dep in stage.deps}
+    inputs |= {stage.path for stage in repo.index.stages if not stage.path.endswith(".dvc")}
+    inputs |= {repo.fs.join(repo.dvc_dir, "config")}
+    relative = {Path(os.path.relpath(path, repo.root_dir)) for path in inputs}
+    changed = [Path(name) for name in _changed(project) if name not in records]
+    changed = [path for path in changed if relative & {path, *path.parents}]
+    if changed:
+        listed = ", ".join(map(str, changed[:_NAMED_PATHS]))
+        more = f" and {len(changed) - _NAMED_PATHS} more" if len(changed) > _NAMED_PATHS else ""
         raise PublishError(
-            f"{', '.join(uncommitted[:_NAMED_PATHS])}{more} made these features, and git does not have what is in the "
-            "folder: commit it first"
+            f"{listed}{more} made these features or tells where they are, and is not in git as it is here: commit it"
         )
 
 
+def _changed(project: Path, *names: str) -> list[str]:
+    """The files, all or those below some names, that are not in git as they are here, relative to the project."""
+    prefix = _git(project, "rev-parse", "--show-prefix").rstrip("\n")
+    options = ("--porcelain", "-z", "--no-renames", "--untracked-files=all")
+    listed = _git(project, "status", *options, "--", *names).split("\0")
+    return [os.path.relpath(entry[3:], prefix or ".") for entry in listed if entry]
+
+
 def _check_fresh(repo: Any) -> None:
-    """Raise PublishError if an output is not what dvc.yaml would make now, or DVC does not have it."""
+    """Raise PublishError if an output is not what dvc.yaml would make now, or DVC's cache does not have it."""
     for stage, changes in repo.status().items():
-        for change in changes:
-            if change == "always changed":
-                continue
-            what = (
-                change
-                if isinstance(change, str)
-                else ", ".join(f"{kind} {', '.join(of)}" for kind, of in change.items())
-            )
-            raise PublishError(f"stage {stage} is not up to date ({what}): run 'dvc repro'")
+        found = [_described(change) for change in changes if change != "always changed"]
+        if found:
+            raise PublishError(f"stage {stage} is not up to date ({'; '.join(found)}): run 'dvc repro'")
+
+
+def _described(change: str | dict[str, dict[str, Any]]) -> str:
+    """A change as DVC's status gives it: a text, or a kind with the states of paths (of params.yaml, by parameter)."""
+    if isinstance(change, str):
+        return change
+    return "; ".join(f"{kind}: {_states(paths)}" for kind, paths in change.items())
+
+
+def _states(paths: dict[str, Any]) -> str:
+    return ", ".join(f"{path} {_states(state) if isinstance(state, dict) else state}" for path, state in paths.items())
 
 
 def _check_store(project: Path) -> str:
@@ -195,31 +210,21 @@ def _check_tag(project: Path, tag: str | None, records: list[str]) -> bool:
 
 
 def _push(repo: Any, name: str) -> int:
-    """Send what the remote lacks, and make sure that it has all. Returns the number of files sent."""
+    """Send what the remote lacks; returns the number of files."""
     from dvc.exceptions import DvcException
 
     try:
-        num_pushed = int(repo.push(remote=name))
-        # DVC's push takes no offence at files that are neither in the cache nor in the remote.
-        is_versioned = repo.cloud.get_remote(name).fs.version_aware
-        lacking = {} if is_versioned else repo.status(cloud=True, remote=name)
+        return int(repo.push(remote=name))
     except DvcException as error:
         raise PublishError(
-            f"the DVC remote {name!r} did not take all files ({error}): mend that and run again"
+            f"the DVC remote {name!r} did not take all files ({error}): nothing is committed; mend that and run again"
         ) from error
-    lacking = {path: state for path, state in lacking.items() if state != "deleted"}
-    if lacking:
-        raise PublishError(
-            f"{next(iter(lacking))} and {len(lacking) - 1} other files are neither in DVC's cache nor in its remote "
-            f"{name!r}: run 'dvc commit', or 'dvc repro', then publish again"
-        )
-    return num_pushed
 
 
 def _commit(project: Path, records: list[str], message: str) -> list[str]:
     """Commit the records that differ from those in git; returns them."""
-    listed = _git(project, "status", "--porcelain", "-z", "--no-renames", "--", *records).split("\0")
-    if any(listed):
-        _git(project, "add", "--", *records)
-        _git(project, "commit", "--quiet", "--message", message, "--only", "--", *records)
-    return [entry[3:] for entry in listed if entry]
+    changed = _changed(project, *records)
+    if changed:
+        _git(project, "add", "--", *changed)
+        _git(project, "commit", "--quiet", "--message", message, "--only", "--", *changed)
+    return changed

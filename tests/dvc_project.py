@@ -36,19 +36,20 @@ def dvc(project: Path) -> Iterator[object]:
         yield repo
 
 
-def init_project(project: Path, *, git_root: Path | None = None, remote: Path | None = None) -> None:
-    """An empty project of git and DVC, where wanted below the root of the git repository."""
+def init_project(project: Path, *, git_root: Path | None = None, has_remote: bool = False) -> None:
+    """An empty project of git and DVC, where wanted below the root of the git repository.
+
+    has_remote: whether it has the folder beside it as a DVC remote, as every copy of it has then.
+    """
     from dvc.repo import Repo
 
     project.mkdir(parents=True)
     git(git_root or project, "init", "--quiet", "--initial-branch", "main")
     git(project, "config", "user.name", "Tester")
     git(project, "config", "user.email", "tester@example.com")
-    with Repo.init(str(project), subdir=git_root is not None) as repo, repo.config.edit() as config:
-        config["core"]["analytics"] = False
-        if remote:
-            config["core"]["remote"] = "store"
-            config["remote"]["store"] = {"url": str(remote)}
+    Repo.init(str(project), subdir=git_root is not None).close()
+    remote = "    remote = store\n['remote \"store\"']\n    url = ../../remote\n" if has_remote else ""
+    (project / ".dvc" / "config").write_text(f"[core]\n    analytics = false\n{remote}")
 
 
 def write_store(folder: Path, value: float, *, edited: int = 0) -> None:

@@ -23,7 +23,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         isolate(patch, root)
         project = root / "project"
-        init_project(project, remote=root / "remote")
+        init_project(project, has_remote=True)
         git(project, "add", ".")
         git(project, "commit", "--quiet", "-m", "Nothing yet")
         for value, edited in ((1.0, 0), (2.0, 3)):
@@ -42,8 +42,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def copy(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The project with a full cache, to be changed; its remote is the one of all."""
+    """The project with a full cache and a remote, to be changed."""
     isolate(monkeypatch, tmp_path)
+    shutil.copytree(project.parent / "remote", tmp_path / "remote")
     return Path(shutil.copytree(project, tmp_path / "project"))
 
 
@@ -151,7 +152,7 @@ def test_open_says_which_revision_it_cannot_read(project: Path, rev: str, messag
 
 def test_open_says_where_there_are_no_versions(project: Path, tmp_path: Path) -> None:
     write_store(tmp_path / "plain", 1.0)
-    with pytest.raises(StoreError, match="plain is in no DVC project, so it has no past versions"):
+    with pytest.raises(StoreError, match="plain is in no DVC project, so it has no versions"):
         features.open(tmp_path / "plain", rev="v1")
     with pytest.raises(StoreError, match="has no output plain"):
         features.open(project / "plain", rev="v1")
@@ -167,7 +168,7 @@ def test_open_says_where_git_is_missing(copy: Path) -> None:
 
 def test_open_says_that_dvc_is_missing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dvc.repo", None)
-    with pytest.raises(StoreError, match="versions are read through DVC, which cannot be imported"):
+    with pytest.raises(StoreError, match="versions need DVC, which cannot be imported"):
         features.open(project, rev="v1")
 
 
