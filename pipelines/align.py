@@ -25,11 +25,7 @@ _ANY_TIME = (-math.inf, math.inf)
 
 def align(params: AlignParams, before: Path, folder: Path, beam: BeamParams) -> None:
     """Cut the recordings in the folder before into segments in folder, one shard of segments a shard of recordings."""
-    settings = {
-        **params.model_dump(exclude={"max_reject_ratio"}),
-        "code": stage_code(__name__),
-        "libraries": library_versions(["numpy", "pyarrow"]),
-    }
+    settings = align_settings(params)
     run_stage(
         "align",
         Align(params),
@@ -40,6 +36,15 @@ def align(params: AlignParams, before: Path, folder: Path, beam: BeamParams) -> 
         max_reject_ratio=params.max_reject_ratio,
         beam=beam,
     )
+
+
+def align_settings(params: AlignParams) -> dict[str, Any]:
+    """All that decides what a shard of recordings becomes besides its content."""
+    return {
+        **params.model_dump(exclude={"max_reject_ratio"}),
+        "code": stage_code(__name__),
+        "libraries": library_versions(["numpy", "pyarrow"]),
+    }
 
 
 @dataclass(frozen=True)

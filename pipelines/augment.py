@@ -24,26 +24,32 @@ from pipelines.stage import Outcome, StageManifest, read_rows, run_stage
 
 def augment(params: AugmentParams, before: Path, folder: Path, beam: BeamParams) -> None:
     """Write the variants of the training samples in the folder before; the originals stay where they are."""
-    settings = {
-        **params.model_dump(exclude={"max_reject_ratio"}),
-        "code": stage_code(__name__),
-        "libraries": library_versions(["numpy", "opencv-python-headless", "pillow", "pyarrow"]),
-    }
     run_stage(
         "augment",
         Augment(params),
-        lambda manifest: _tasks(manifest, before, folder, settings) if params.copies else [],
+        lambda manifest: augment_tasks(params, manifest, before, folder),
         before=before,
         folder=folder,
-        settings=settings,
+        settings=augment_settings(params),
         max_reject_ratio=params.max_reject_ratio,
         beam=beam,
     )
 
 
-def _tasks(manifest: StageManifest, before: Path, folder: Path, settings: dict[str, Any]) -> list[ShardTask]:
+def augment_settings(params: AugmentParams) -> dict[str, Any]:
+    """All that decides what a shard of segments becomes besides its content."""
+    return {
+        **params.model_dump(exclude={"max_reject_ratio"}),
+        "code": stage_code(__name__),
+        "libraries": library_versions(["numpy", "opencv-python-headless", "pillow", "pyarrow"]),
+    }
+
+
+def augment_tasks(params: AugmentParams, manifest: StageManifest, before: Path, folder: Path) -> list[ShardTask]:
+    """One task for each shard of the stage before that has training samples."""
+    settings = augment_settings(params)
     tasks = []
-    for shard in manifest.shards:
+    for shard in manifest.shards if params.copies else ():
         path = (before / shard.file).resolve()
         num_train = pc.sum(pc.equal(read_shard(path).column("split"), "train")).as_py() or 0
         if num_train:

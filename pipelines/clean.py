@@ -53,35 +53,38 @@ def clean(params: CleanParams, before: Path, folder: Path, beam: BeamParams) -> 
     shard that changed only the recordings are decoded whose raw content is new: the media of others are taken from
     the version before.
     """
-    settings = {
-        **params.model_dump(exclude={"max_reject_ratio", "shard_samples"}),
-        "code": stage_code(__name__),
-        "libraries": library_versions(_LIBRARIES),
-    }
-    rows = load_recordings(before)
-    copies = find_copies(rows)
-    work = [
-        {**row, "copy_of": copies.get(row["key"]), "source_digest": source_digest(row), "made": None} for row in rows
-    ]
+    settings, rows = clean_settings(params), load_recordings(before)
     with writing(folder):
         known = known_records(folder)
-        tasks = with_made(_tasks(work, params.shard_samples, folder, settings), known, folder, settings)
+        tasks = with_made(clean_tasks(rows, params, folder), known, folder, settings)
         records = run_job(ShardStep(Clean(params, str(Path.cwd()))), tasks, known=known, params=beam, label="clean")
         rejects = [reject for record in records for reject in record.rejects]
         num_samples = sum(len(sample_keys(row)) for row in rows)
         check_ratio("clean", rejects, num_samples, params.max_reject_ratio)
         publish_stage(folder, stage="clean", settings=settings, records=records, before=before)
-    if leaks := find_leaks(row for row in rows if row["key"] not in copies):
+    if leaks := find_leaks(row for task in tasks for row in task.inputs if not row["copy_of"]):
         sys.stderr.write(describe_leaks(leaks) + "\n")
     say_outcome("clean", num_in=len(rows), num_out=sum(record.shard.num_rows for record in records), rejects=rejects)
 
 
-def _tasks(
-    rows: Sequence[dict[str, Any]], shard_samples: int, folder: Path, settings: dict[str, Any]
-) -> list[ShardTask]:
+def clean_settings(params: CleanParams) -> dict[str, Any]:
+    """All that decides what a recording becomes besides its content."""
+    return {
+        **params.model_dump(exclude={"max_reject_ratio", "shard_samples"}),
+        "code": stage_code(__name__),
+        "libraries": library_versions(_LIBRARIES),
+    }
+
+
+def clean_tasks(rows: Sequence[dict[str, Any]], params: CleanParams, folder: Path) -> list[ShardTask]:
+    """The shards of the recordings; a row says what it is a copy of, if it is one."""
+    settings, copies = clean_settings(params), find_copies(rows)
+    work = [
+        {**row, "copy_of": copies.get(row["key"]), "source_digest": source_digest(row), "made": None} for row in rows
+    ]
     tasks = []
-    for span in cut_shards([row["key"] for row in rows], shard_samples):
-        chunk = rows[span.start : span.stop]
+    for span in cut_shards([row["key"] for row in rows], params.shard_samples):
+        chunk = work[span.start : span.stop]
         name = shard_name(chunk[0]["key"])
         fingerprint = digest_json([settings, [_without_places(row) for row in chunk]])
         file = shard_file(name, fingerprint)

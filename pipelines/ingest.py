@@ -33,14 +33,9 @@ _BLOCK_BYTES = 1 << 20
 
 def ingest(params: IngestParams, folder: Path, beam: BeamParams) -> None:
     """Write folder/manifest.parquet (RAW_SCHEMA, sorted by key) and folder/rejects.parquet."""
-    samples, rejects = list_source(params.source, params.columns)
-    num_listed = len(samples) + sum(reject.dropped == "sample" for reject in rejects)
-    _check_keys(samples)
-    whole, rejected = _drop_unusable(samples)
-    rows = assign_splits(gather_recordings(whole), params.split)
+    rows, rejects, num_listed = list_recordings(params)
     with writing(folder):
         records = _digest_files(rows, folder, beam)
-        rejects += rejected
         rejects += [reject for record in records for reject in record.rejects]
         check_ratio("ingest", rejects, num_listed, params.max_reject_ratio)
         paths = [folder / WORK_FOLDER / record.shard.file for record in records]
@@ -52,6 +47,19 @@ def ingest(params: IngestParams, folder: Path, beam: BeamParams) -> None:
             pq.write_table(table, temporary)
         remove_unlisted(folder, {RAW_MANIFEST, REJECTS_FILE})
     say_outcome("ingest", num_in=num_listed, num_out=table.num_rows, rejects=rejects)
+
+
+def list_recordings(params: IngestParams) -> tuple[list[dict[str, Any]], list[Reject], int]:
+    """What the source names: recordings with their splits, sorted by key, whose files are not digested yet; what of it
+    is of no use; and the number of its samples.
+
+    Raises SourceError if it cannot be listed, or its keys, splits and groups contradict each other.
+    """
+    samples, rejects = list_source(params.source, params.columns)
+    num_listed = len(samples) + sum(reject.dropped == "sample" for reject in rejects)
+    _check_keys(samples)
+    whole, rejected = _drop_unusable(samples)
+    return assign_splits(gather_recordings(whole), params.split), [*rejects, *rejected], num_listed
 
 
 def load_recordings(folder: Path) -> list[dict[str, Any]]:
@@ -216,7 +224,7 @@ def split_of(group: str, params: SplitParams) -> str:
 
 
 @dataclass(frozen=True)
-class _DigestFiles:
+class DigestFiles:
     """Measures and digests the files of one recording; one that cannot be read makes it a reject."""
 
     base: str
@@ -268,4 +276,4 @@ def _digest_files(rows: list[dict[str, Any]], folder: Path, beam: BeamParams) ->
         chunk = rows[span.start : span.stop]
         name, fingerprint = shard_name(chunk[0]["key"]), digest_json([chunk, digest_code(__name__)])
         tasks.append(ShardTask(name, str(work), shard_file(name, fingerprint), fingerprint, len(chunk), chunk))
-    return run_job(ShardStep(_DigestFiles(str(Path.cwd()))), tasks, known={}, params=beam, label="ingest")
+    return run_job(ShardStep(DigestFiles(str(Path.cwd()))), tasks, known={}, params=beam, label="ingest")
