@@ -9,14 +9,13 @@ import typer
 
 import features
 from features.errors import PlaitError
-from features.sample import MODALITIES
-from features.stats import stats as compute_stats
 from features.view import StoredView
 from flows.check import add_check
 from flows.commands import add_commands
 from flows.export import add_export
 from flows.options import JsonOption, RevOption, StoreOption, open_store
 from flows.publish import add_publish
+from flows.stats import add_stats
 from flows.tables import print_json, print_json_rows, print_table
 from flows.versions import add_versions
 
@@ -29,6 +28,7 @@ app = typer.Typer(
 
 add_commands(app)
 add_check(app)
+add_stats(app)
 add_export(app)
 add_versions(app)
 add_publish(app)
@@ -145,30 +145,3 @@ def _embeddings(store: features.Store, view: str, keys: list[str]) -> list[dict[
         {"key": key, embedding: None if absent else vector.tolist()}
         for key, vector, absent in zip(keys, vectors_ND, absent_N, strict=True)
     ]
-
-
-@app.command()
-def stats(store: StoreOption = Path(), rev: RevOption = None, json: JsonOption = False) -> None:
-    """Count samples, labels and rejects, and measure the views."""
-    found = compute_stats(open_store(store, rev))
-    if json:
-        print_json(found)
-    else:
-        _print_stats(found)
-
-
-def _print_stats(found: dict[str, Any]) -> None:
-    columns = ["total", *MODALITIES, "original", "augmented"]
-    rows = [[split, *(count[name] for name in columns)] for split, count in found["samples"].items()]
-    print_table(["split", *columns], rows, title="Samples")
-    splits = list(found["labels"])
-    labels = sorted({label for count in found["labels"].values() for label in count})
-    balance = [[label, *(found["labels"][split].get(label, 0) for split in splits)] for label in labels]
-    balance.append(["(none)", *(found["unlabelled"][split] for split in splits)])
-    print_table(["label", *splits], balance, title="Labels")
-    views = found["views"]
-    measures = list(next(iter(views.values()), {}))
-    rows = [[measure, *(view[measure] for view in views.values())] for measure in measures]
-    print_table(["view", *views], rows, title="Views")
-    rejects = [[stage, reason, num] for stage, counts in found["rejects"].items() for reason, num in counts.items()]
-    print_table(["stage", "reason", "rejects"], rejects, title="Rejects")

@@ -9,7 +9,7 @@ from typing import Any
 
 import features
 from features.sample import MODALITIES, SPLITS
-from features.stats import stats
+from features.stats import count_samples
 from flows.tables import print_table
 
 _SCORES = ("accuracy", "precision", "recall", "f1")
@@ -28,7 +28,7 @@ class Section:
 def collect_report(project: Path) -> list[Section]:
     """The report over a project's store and results. Raises StoreError if there is no store."""
     store = features.open(project)
-    return [_samples(stats(store)), _rejects(store), _views(store), _scores(project / "results")]
+    return [_samples(count_samples(store)), _rejects(store), _views(store), _scores(project / "results")]
 
 
 def print_report(sections: Sequence[Section]) -> None:
