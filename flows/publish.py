@@ -215,7 +215,7 @@ def _push(repo: Any, name: str) -> int:
 
     try:
         return int(repo.push(remote=name))
-    except DvcException as error:
+    except (DvcException, OSError) as error:
         raise PublishError(
             f"the DVC remote {name!r} did not take all files ({error}): nothing is committed; mend that and run again"
         ) from error
