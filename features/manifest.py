@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_type_hints
@@ -149,6 +150,7 @@ def _json(content: Any) -> str:
     return json.dumps(content, ensure_ascii=False, sort_keys=True)
 
 
+@cache
 def view_schema(*, dim: int, dtype: str, is_sequence: bool) -> pa.Schema:
     """Schema of a view's shards.
 

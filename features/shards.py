@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.errors import ShardError
+from features.errors import ShardError, StoreError
 from features.rev import digest_bytes, digest_file
 from features.sample import REJECT_SCHEMA
 
@@ -212,6 +212,11 @@ def _naming_damage(path: Path, kind: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:  # the system's: no such file, no permission
             raise
         said = " ".join(str(error).split())
+        if said.startswith("Memory mapping file failed"):  # these words are all that Arrow gives
+            raise StoreError(
+                f"{path} cannot be mapped into memory ({said}): a process has room for as many files as "
+                "vm.max_map_count says, usually 65,530; raise that, or set embed.shard_samples larger for fewer files"
+            ) from error
         raise ShardError(f"{path} is no whole {kind} file ({said}): delete it and run 'dvc repro'") from error
 
 

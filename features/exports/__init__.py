@@ -9,11 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from features.errors import StoreError
+from features.errors import StoreError, nearest
 from features.exports.feast_repository import write_feast
 from features.exports.selection import Selection
 from features.exports.writers import write_datasets, write_lance, write_parquet
-from features.reading import nearest
 
 if TYPE_CHECKING:
     from features.store import Store
