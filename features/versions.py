@@ -230,6 +230,8 @@ def _files_of(out: Any, project: Path, folder: Path, rev: str, commit: str) -> R
     objects = DvcObjects(project, Path(out.cache.path), out.hash_name, out.remote)
     if not out.hash_info:
         raise StoreError(f"{called}: dvc.lock of that revision does not list it: run 'dvc repro' there, and commit it")
+    if not out.hash_info.isdir:
+        raise StoreError(f"{called} is a file, so it is no feature store: name a folder")
     tree = out.get_obj()
     if tree is None:
         objects.fetch(out.hash_info.value, f"the list of the files of {called}")

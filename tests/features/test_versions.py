@@ -31,8 +31,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             write_store(project / "data" / "features", value, edited=edited)
             (project / "data" / "ingest").mkdir()
             (project / "data" / "ingest" / "note").write_text(str(value))
+            (project / "data" / "one").write_text(str(value))
             with dvc(project) as repo:
-                repo.add([str(project / "data" / name) for name in ("features", "ingest")])
+                repo.add([str(project / "data" / name) for name in ("features", "ingest", "one")])
                 repo.push()
             git(project, "add", ".")
             git(project, "commit", "--quiet", "-m", f"Version {value}")
@@ -158,6 +159,8 @@ def test_open_says_where_there_are_no_versions(project: Path, tmp_path: Path) ->
         features.open(project / "plain", rev="v1")
     with pytest.raises(StoreError, match="image@v1 holds no manifest"):
         features.open(project / "data" / "features" / "image", rev="v1")
+    with pytest.raises(StoreError, match="one@v1 is a file, so it is no feature store"):
+        features.open(project / "data" / "one", rev="v1")
 
 
 def test_open_says_where_git_is_missing(copy: Path) -> None:
