@@ -105,15 +105,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_json(path: Path, content: Any) -> None:
     """Replace the file by the content, whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(json_text(content))
-
-
-def json_text(content: Any) -> bytes:
-    """The one way that files of JSON are written: equal contents are equal bytes."""
     text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    # Names of files may hold bytes that are no UTF-8; backslashreplace writes those as the escapes that JSON knows.
-    return text.encode("utf-8", "backslashreplace")
+    with replacing(path) as temporary:
+        # Names of files may hold bytes that are no UTF-8; backslashreplace writes those as the escapes that JSON knows.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 class ShardWriter:

@@ -26,7 +26,7 @@ th { font-weight: 600; }
 td.number, th.number { text-align: right; white-space: nowrap; }
 .bar { display: block; height: .8rem; margin-top: .3rem; min-width: 1px; background: var(--blue); }
 .bars { min-width: 7rem; }
-.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 1rem; }
+.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); gap: 1rem; }
 .plots svg { width: 100%; height: auto; }
 figure { margin: 0; break-inside: avoid; }
 @media print { body { font-size: 11pt; padding: 0; }
