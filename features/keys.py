@@ -97,10 +97,9 @@ class KeyIndex:
     the bits of a hash below the highest ones, and in their stead at its lower end the row. Words are laid in the order
     of their hashes, each in the first free slot from the beginning of its window on.
 
-    A key of the store is found with its own row or, where its word lies beyond its window, not found: then it is to be
-    searched for. Any other key is not found, unless its hash has all bits of a word in its window: that is less likely
-    than 2**-41 among a million rows and 2**-38 among ten million, and Python keys its hash by the process, so that
-    nobody can choose such keys.
+    A key whose word lies in its window, as nearly all do, is found with its own row. Any other is not found, and to be
+    searched for, unless its hash has all bits of another word there: that is less likely than 2**-41 among a million
+    rows and 2**-38 among ten million, and Python keys its hash by the process, so that nobody can choose such keys.
     """
 
     def __init__(self, shards: Iterable[pa.Array], num_rows: int) -> None:
@@ -117,9 +116,12 @@ class KeyIndex:
         slots_N = np.maximum.accumulate((hashes_N >> self._slot_shift).view(np.int64) - place_N) + place_N
         words = np.full(max(1 << slot_bits, int(slots_N[-1]) + 1) + _WINDOW, _EMPTY)
         words[slots_N] = hashes_N << self._row_bits | order_N.view(np.uint64)
-        for distance in range(1, _WINDOW):  # of words that could be taken for one another neither is kept
-            doubles = np.flatnonzero(words[distance:] ^ words[:-distance] < (1 << self._row_bits))
-            words[doubles] = words[doubles + distance] = _EMPTY
+        is_double = np.zeros(len(words), dtype=bool)  # what could be taken for a word in the same window
+        for distance in range(1, _WINDOW):
+            is_alike = words[distance:] ^ words[:-distance] < (1 << self._row_bits)
+            is_double[distance:] |= is_alike
+            is_double[:-distance] |= is_alike
+        words[is_double] = _EMPTY
         # As one item of many bytes a window is copied in half the time that a row of an array of two dimensions takes.
         shape = (len(words) - _WINDOW + 1,)
         self._windows = np.ndarray(shape, f"V{_WINDOW * words.itemsize}", words.view("V1"), strides=(words.itemsize,))

@@ -1,0 +1,149 @@
+import tracemalloc
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.errors import StoreError
+from features.keys import NOT_FOUND, KeyIndex, KeySearch
+from features.shards import Shard
+
+
+class Shards:
+    """Shards of keys in memory, a search over them, and which of them it read."""
+
+    def __init__(self, keys: Sequence[str], num_rows: int) -> None:
+        self.keys = [keys[start : start + num_rows] for start in range(0, len(keys), num_rows)]
+        self.read: set[int] = set()
+        shards = [Shard("s", "s.arrow", len(part), part[0], part[-1], "") for part in self.keys]
+        self.search = KeySearch(shards, np.cumsum([0, *map(len, self.keys)]), Path("store"))
+
+    def locate(self, keys: Sequence[str]) -> list[int]:
+        return self.search.locate(keys, self._read).tolist()
+
+    def _read(self, index: int) -> pa.Array:
+        self.read.add(index)
+        return pa.array(["beside", *self.keys[index], "beside"]).slice(1, len(self.keys[index]))
+
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=5)
+
+
+@given(st.sets(TEXTS, min_size=1, max_size=60), st.integers(1, 20), st.data())
+def test_search_and_index_agree_with_the_order_of_keys(known: set[str], num_rows: int, data: st.DataObject) -> None:
+    keys = sorted(known)
+    shards = Shards(keys, num_rows)
+    asked = data.draw(st.lists(st.sampled_from(keys), max_size=40))
+
+    assert [shards.locate([key])[0] for key in asked] == [keys.index(key) for key in asked]
+    assert shards.locate(asked) == [keys.index(key) for key in asked]
+
+
+@given(st.sets(TEXTS, min_size=1, max_size=30), st.sets(st.text(max_size=5), min_size=1, max_size=30))
+def test_search_refuses_every_key_that_is_not_there(known: set[str], asked: set[str]) -> None:
+    shards = Shards(sorted(known), 4)
+    unknown = sorted(asked - known)
+    if unknown:
+        with pytest.raises(StoreError, match=f"^store has no {len(unknown)} of "):
+            shards.locate([*known, *unknown])
+
+
+def test_search_reads_only_the_shards_that_may_hold_the_keys() -> None:
+    shards = Shards([f"k{number:04}" for number in range(1000)], 10)
+
+    assert shards.locate(["k0005", "k0995"]) == [5, 995]
+    assert shards.read == {0, 99}
+
+
+def test_search_makes_an_index_once_many_keys_were_asked_for() -> None:
+    keys = [f"k{number:05}" for number in range(5000)]
+    shards = Shards(keys, 50)
+    asked = keys[:250:5]
+
+    assert shards.locate(asked) == list(range(0, 250, 5))
+    assert len(shards.read) == 5
+    for _ in range(2):
+        assert shards.locate(asked) == list(range(0, 250, 5))
+    assert len(shards.read) == 100
+
+
+def test_search_names_the_first_unknown_keys_and_one_near_in_the_next_shard() -> None:
+    shards = Shards([f"rec{number:03}/a" for number in range(30)], 10)
+
+    with pytest.raises(StoreError) as error:
+        shards.locate(["rec010", "rec003/a", "x", "y", "z"])
+    assert str(error.value) == "store has no 4 of 5 keys: 'rec010', 'x', 'y', ..., did you mean 'rec010/a'?"
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_search_takes_texts_only(count: int) -> None:
+    shards = Shards([f"k{number}" for number in range(10)], 10)
+
+    with pytest.raises(StoreError, match="the key 7 is no text but int"):
+        shards.locate([7] * count)
+    with pytest.raises(StoreError, match="keys is the text 'k1'; pass a list of keys"):
+        shards.locate("k1")
+
+
+def test_search_without_any_shard_knows_no_key() -> None:
+    shards = Shards([], 1)
+
+    assert shards.locate([]) == []
+    with pytest.raises(StoreError, match=r"store has no 20 of 20 keys: 'a', 'a', 'a', \.\.\.$"):
+        shards.locate(["a"] * 20)
+
+
+class Hashed(str):
+    """A text of a given hash."""
+
+    def __new__(cls, number: int) -> "Hashed":
+        text = super().__new__(cls, number)
+        text.number = number
+        return text
+
+    number: int
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class HashedKeys(list[Hashed]):
+    def to_pylist(self) -> list[Hashed]:
+        return list(self)
+
+
+# Few bits that differ, at the upper end and just above the lowest: what looks alike in a window.
+CLOSE = st.builds(lambda upper, lower: (upper << 56) + lower - (1 << 62), st.integers(0, 127), st.integers(0, 3))
+
+
+@given(st.lists(CLOSE | st.integers(-(1 << 60), 1 << 60), min_size=1, max_size=8))
+@settings(max_examples=300)
+def test_index_takes_no_key_for_another_of_nearly_the_same_hash(hashes: list[int]) -> None:
+    keys = HashedKeys(map(Hashed, hashes))
+
+    found = KeyIndex([keys], len(keys)).find(keys).tolist()
+
+    assert all(row in (place, NOT_FOUND) for place, row in enumerate(found))
+    assert all(row == NOT_FOUND for row, number in zip(found, hashes, strict=True) if hashes.count(number) > 1)
+
+
+def test_index_finds_nearly_all_keys_in_few_bytes_a_row() -> None:
+    keys = [f"{number}" for number in range(40_000)]
+    arrays = [pa.array(keys[:30_000]), pa.array(keys[30_000:])]
+    tracemalloc.start()
+    try:
+        index = KeyIndex(arrays, len(keys))
+        num_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    found = index.find(keys)
+
+    assert num_bytes < 25 * len(keys)
+    assert (found != NOT_FOUND).mean() > 0.99
+    assert (found == np.arange(len(keys)))[found != NOT_FOUND].all()
+    assert (index.find([f"x{key}" for key in keys]) == NOT_FOUND).all()
