@@ -136,6 +136,19 @@ def test_object_that_nobody_has_is_an_error_that_says_where_it_was_sought(copy: 
         features.open(copy, rev="v1")
 
 
+def test_damaged_object_of_a_remote_does_not_reach_the_cache(copy: Path) -> None:
+    shutil.rmtree(_cache(copy))
+    files = open_revision(copy, "v1")
+    name = next(name for name in files.oids if name.startswith("image/"))
+    remote = copy.parent / "remote" / "files" / "md5" / files.oids[name][:2] / files.oids[name][2:]
+    remote.chmod(0o644)
+    remote.write_bytes(remote.read_bytes()[:-1])
+
+    with pytest.raises(ShardError, match="nor in remote 'store', whose copy is damaged"):
+        list(files.places(name))
+    assert not any(_cache(copy).rglob(f"*{files.oids[name][2:]}*"))
+
+
 @pytest.mark.parametrize(
     ("rev", "message"),
     [
