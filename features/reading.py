@@ -15,7 +15,7 @@ from features.keys import KeySearch
 from features.manifest import SAMPLES_FOLDER, Manifest, parse_manifest, view_schema
 from features.mapping import MappedVectors
 from features.sample import SAMPLE_SCHEMA
-from features.shards import read_shard
+from features.shards import Shard, read_shard
 from features.view import StoredView
 
 
@@ -154,24 +154,24 @@ class ShardReader:
         return self._search.locate(keys, lambda index: self.keys(index, view))
 
     def _open(self, folder: str, file: str, index: int, schema: pa.Schema) -> pa.Table:
-        shard, name = self.shards[index], f"{folder}/{file}"
-        table, path = open_first(self.files, name, read_shard), self.folder / name
-        if table.num_rows != shard.num_rows:
-            raise ShardError(
-                f"shard {path} holds {table.num_rows} rows, the manifest says {shard.num_rows}: run 'dvc repro'"
-            )
-        if not table.schema.equals(schema):
-            missing = [f"{field.name} of type {field.type}" for field in schema if field not in list(table.schema)]
-            if missing:
-                raise ShardError(f"shard {path} lacks {', '.join(missing)}: run 'dvc repro'")
-            table = table.select(schema.names)
-        first, last = table["key"][0].as_py(), table["key"][-1].as_py()
-        if (first, last) != (shard.first_key, shard.last_key):
-            raise ShardError(
-                f"shard {path} goes from {first!r} to {last!r}, but in the manifest from {shard.first_key!r} to "
-                f"{shard.last_key!r}: run 'plait check'"
-            )
-        return table
+        table = open_first(self.files, f"{folder}/{file}", read_shard)
+        if wrong := _mismatch(table, self.shards[index], schema):
+            raise ShardError(f"shard {self.folder / folder / file} {wrong}: run 'plait check'")
+        return table if table.column_names == schema.names else table.select(schema.names)
+
+
+def _mismatch(table: pa.Table, shard: Shard, schema: pa.Schema) -> str | None:
+    """In which way a table is not that of the shard, if it is not; columns beside those of the schema do no harm."""
+    if table.num_rows != shard.num_rows:
+        return f"holds {table.num_rows} rows, the manifest says {shard.num_rows}"
+    if not table.schema.equals(schema):
+        missing = [f"{field.name} of type {field.type}" for field in schema if field not in list(table.schema)]
+        if missing:
+            return f"lacks {', '.join(missing)}"
+    first, last = table["key"][0].as_py(), table["key"][-1].as_py()
+    if (first, last) != (shard.first_key, shard.last_key):
+        return f"goes from {first!r} to {last!r}, the manifest says from {shard.first_key!r} to {shard.last_key!r}"
+    return None
 
 
 def _open_again(files: StoreFiles) -> ShardReader:

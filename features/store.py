@@ -1,6 +1,6 @@
 """The store: one version of all samples and their features, opened for reading."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from features.columns import empty_table, shard_table, take_rows
 from features.encoders.base import Encoded
@@ -16,7 +17,6 @@ from features.files import FolderFiles, StoreFiles, open_first
 from features.loader import Batches
 from features.manifest import MANIFEST_FILE, parse_manifest
 from features.order import EpochOrder
-from features.query import run_query, select_rows
 from features.reading import ShardReader
 from features.sample import SPLITS
 from features.shards import read_rejects
@@ -49,6 +49,10 @@ class Store:
         self.folder = files.folder
         self.manifest = parse_manifest(files.manifest, self.folder)
         self.reader = ShardReader(files, self.manifest)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, it opens the same version again."""
+        return Store, (self.files,)
 
     def __len__(self) -> int:
         return self.reader.num_rows
@@ -101,9 +105,11 @@ class Store:
         chosen_N = np.ones(len(self), dtype=bool)
         if split is not None:
             for index, start in enumerate(self.reader.starts[:-1]):
-                splits = self.reader.samples(index)["split"].to_numpy()
-                chosen_N[start : start + len(splits)] = splits == split
+                splits = self.reader.samples(index)["split"]
+                chosen_N[start : start + len(splits)] = pc.equal(splits, split)
         if where is not None:
+            from features.query import select_rows
+
             holds_N = np.zeros(len(self), dtype=bool)
             holds_N[select_rows(self.reader, self.rejects, where)] = True
             chosen_N &= holds_N
@@ -116,6 +122,14 @@ class Store:
         """
         self.reader.pooled_view(view)
         return self.reader.gather(view, self.reader.locate(keys, view))
+
+    def scan(self, view: str) -> Iterator[np.ndarray]:
+        """All vectors in key order as arrays [row, dim] over the memory maps, one a shard: nothing is copied.
+
+        The row of an absent embedding is NaN. Raises StoreError for an unknown view or a view of sequences.
+        """
+        self.reader.pooled_view(view)
+        return (self.reader.vectors(view, index) for index in range(len(self.reader.shards)))
 
     def get_sequences(self, keys: Sequence[str], view: str) -> list[Encoded | None]:
         """The vectors of each key with their intervals, None where the embedding is absent.
@@ -132,6 +146,8 @@ class Store:
         samples has the columns of table() with all views, vectors as float32. Raises QueryError if the query cannot
         be parsed or does anything but read these relations.
         """
+        from features.query import run_query
+
         return run_query(self.reader, self.rejects, query)
 
     def export(
