@@ -14,6 +14,7 @@ from flows.check import add_check
 from flows.commands import add_commands
 from flows.export import add_export
 from flows.options import JsonOption, RevOption, StoreOption, open_store
+from flows.plan import add_plan
 from flows.publish import add_publish
 from flows.stats import add_stats
 from flows.tables import print_json, print_json_rows, print_table
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 
 add_commands(app)
+add_plan(app)
 add_check(app)
 add_stats(app)
 add_export(app)
@@ -91,6 +93,8 @@ def _describe(view: StoredView, num_rows: int) -> dict[str, Any]:
         "rev": view.rev,
         "weights_digest": view.weights_digest,
         "code_version": view.code_version,
+        "deterministic": view.deterministic,
+        "caveat": view.caveat,
         "definition": view.definition,
     }
 

@@ -3,6 +3,7 @@
 import ctypes
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,19 +113,27 @@ def cut_inventory(inventory: pa.Table, shard_samples: int) -> list[range]:
     return cut_shards(inventory.column("key").to_pylist(), shard_samples)
 
 
-def _write_samples(inventory: pa.Table, spans: Sequence[range], published: Published) -> list[Shard]:
-    """The shards of the sample table; those that stand are kept."""
-    standing = published.sample_shards()
+def name_samples(inventory: pa.Table, spans: Sequence[range]) -> list[Shard]:
+    """The shards of the sample table, their digests not known yet."""
     prints = fingerprint_spans("samples", inventory.select(SAMPLE_SCHEMA.names), spans)
     shards = []
     for span, fingerprint in zip(spans, prints, strict=True):
         first, last = (inventory.column("key")[row].as_py() for row in (span.start, span.stop - 1))
-        file = shard_file(shard_name(first), fingerprint)
-        path = published.folder / SAMPLES_FOLDER / file
-        if file not in standing:
+        name = shard_name(first)
+        shards.append(Shard(name, shard_file(name, fingerprint), len(span), first, last, digest=""))
+    return shards
+
+
+def _write_samples(inventory: pa.Table, spans: Sequence[range], published: Published) -> list[Shard]:
+    """The shards of the sample table; those that stand are kept."""
+    standing = published.sample_shards()
+    shards = []
+    for span, shard in zip(spans, name_samples(inventory, spans), strict=True):
+        if shard.file not in standing:
+            path = published.folder / SAMPLES_FOLDER / shard.file
             write_shard(path, sample_batch(inventory.slice(span.start, len(span))))
-            standing[file] = Shard(shard_name(first), file, len(span), first, last, digest_file(path))
-        shards.append(standing[file])
+            standing[shard.file] = replace(shard, digest=digest_file(path))
+        shards.append(standing[shard.file])
     return shards
 
 

@@ -127,7 +127,12 @@ def publish_sources(folder: Path, uris: Mapping[str, str]) -> Path:
 
 
 def embed_texts(
-    folder: Path, texts: Mapping[str, str | None], defined: Sequence[DefinedView], *, threads: int = 2
+    folder: Path,
+    texts: Mapping[str, str | None],
+    defined: Sequence[DefinedView],
+    *,
+    threads: int = 2,
+    max_reject_ratio: float = 0.2,
 ) -> Path:
     """Embed the texts into folder/features in shards of about four, and give that folder."""
     segments = publish_texts(folder / "align", texts)
@@ -137,7 +142,7 @@ def embed_texts(
         device="cpu",
         shard_samples=4,
         views={view.view.name: ViewParams(input="text", encoder="counting") for view in defined},
-        max_reject_ratio=0.2,
+        max_reject_ratio=max_reject_ratio,
     )
     store = folder / "features"
     embed_views(defined, params, [segments], store, local_beam(threads), ingest=folder / "ingest")
