@@ -8,7 +8,7 @@ import typer
 
 import features
 from features.manifest import MANIFEST_FILE
-from features.rev import DIGEST_CHARS
+from features.rev import DIGEST_CHARS, digest_json
 from features.store import PROJECT_STORE
 from flows.options import JsonOption, RevOption, StoreOption, open_store
 from flows.tables import print_json, print_table
@@ -144,7 +144,7 @@ def _tree(found: dict[str, Any]) -> list[str]:
     lines = [f"{found['key']}  ({found['store']}, {committed})", *_source_lines(found["source"])]
     for name, settings in found["steps"].items():
         lines.append(f"  {name}")
-        lines += [f"    {setting}: {_setting(value)}" for setting, value in settings.items()]
+        lines += [f"    {setting}: {_setting(setting, value)}" for setting, value in settings.items()]
     if found["sample"]:
         lines += _sample_lines(found["sample"])
     for name, view in found["views"].items():
@@ -158,12 +158,13 @@ def _tree(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _setting(value: Any) -> str:
-    """One line of a setting: several values as name=value."""
+def _setting(name: str, value: Any) -> str:
+    """A step's setting in one line: several values as name=value, the digests of its code as one."""
     if not isinstance(value, dict):
         return str(_short(value))
-    flat = (f"{name}={_setting(inner)}" for name, inner in value.items())
-    return ", ".join(flat)
+    if name == "code":
+        return f"{_short(digest_json(value))}, of {len(value)} modules"
+    return ", ".join(f"{inner}={_setting(inner, of)}" for inner, of in value.items())
 
 
 def _source_lines(source: dict[str, Any]) -> list[str]:
