@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -25,7 +27,7 @@ def folder(tmp_path_factory):
     }
     samples = [{"key": key, "label": "xy"[row % 2], "text": f"t{row}"} for row, key in enumerate(KEYS)]
     rejects = [{"key": "r", "stage": "clean", "reason": "silent", "dropped": "audio", "text": "too quiet"}]
-    build_store(folder, samples, views, rejects=rejects)
+    build_store(folder, samples, views, shard_rows=3, rejects=rejects)
     return folder
 
 
@@ -62,6 +64,81 @@ def test_sql_conditions_select_the_right_samples(store, condition, rows):
     keys = [KEYS[row] for row in rows]
     assert store.sql(f"select key from samples where {condition}")["key"].to_pylist() == keys
     assert store.table([], where=condition)["key"].to_pylist() == keys
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "",
+        "--",
+        "true /* open",
+        "(label = 'x'",
+        "label = 'x')",
+        "true) union select (1",
+        "true) union select __row + 1000000 from samples where (true",
+        "true; select 1",
+        "true; drop view samples",
+        "true limit 3",
+        "true order by 1",
+        "true, true",
+        "select true",
+        "count(*) > 1",
+        "audio",
+        "label",
+        "?",
+        "key = '\ud800'",
+        "exists (from read_text('/etc/passwd'))",
+    ],
+)
+def test_condition_that_is_none_is_refused(store, where):
+    with pytest.raises(QueryError) as error:
+        store.table([], where=where)
+    assert "\n" not in str(error.value)
+
+
+def test_sql_of_one_key_opens_the_files_of_its_shard_only(folder, tmp_path):
+    copied = shutil.copytree(folder, tmp_path / "copy")
+    store = features.open(copied)
+    index = next(
+        index for index, shard in enumerate(store.manifest.shards) if shard.first_key <= "rec17" <= shard.last_key
+    )
+    shard = store.manifest.shards[index]
+    kept = {f"samples/{shard.file}", f"audio/{store.views['audio'].files[shard.name]}"}
+    assert len(store.manifest.shards) > 2
+    for path in [path for path in copied.rglob("*.arrow") if path.relative_to(copied).as_posix() not in kept]:
+        path.unlink()
+
+    found = store.sql("select audio, key from samples where key = 'rec17' and audio is not null")
+
+    assert found.to_pylist() == [{"audio": [8.5] * 3, "key": "rec17"}]
+    assert store.table(["audio"], where="key between 'rec17' and 'rec17'").num_rows == 1
+
+
+def test_condition_that_only_says_the_name_of_a_view_opens_no_file_of_it(folder, tmp_path):
+    copied = shutil.copytree(folder, tmp_path / "copy")
+    shutil.rmtree(copied / "audio")
+    store = features.open(copied)
+
+    assert store.sql("select count(*) as n from samples where label = 'audio' or text <> 'audio'")["n"].to_pylist() == [
+        30
+    ]
+    assert store.sql("select text_embedding from samples").num_rows == 30
+    with pytest.raises(ShardError, match="audio/"):
+        store.sql("select key from samples where audio is null")
+
+
+def test_sql_has_vector_and_list_functions(store):
+    cosine = store.sql(
+        "select array_cosine_similarity(audio, [1, 0, 0]::float[3]) as c from samples where key = 'rec01'"
+    )
+    assert cosine["c"].to_pylist() == [pytest.approx(3**-0.5)]
+    nearest = store.sql("select key from samples order by array_distance(audio, [2, 2, 2.2]::float[3]) limit 2")
+    assert nearest["key"].to_pylist() == ["rec04", "rec03"]
+    lists = store.sql(
+        "select len(frames) as n, list_max(frames_end_s) as end_s, list_transform(frames, lambda v: v[1]) as first, "
+        "list_sum(text_embedding::float[]) as total from samples where key = 'rec07'"
+    )
+    assert lists.to_pylist() == [{"n": 2, "end_s": 2.0, "first": [7.0, 7.0], "total": 14.0}]
 
 
 def test_sql_joins_samples_with_themselves_and_stops_early(store):
