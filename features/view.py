@@ -63,6 +63,7 @@ class StoredView:
     files: dict[str, str]  # shard name -> file
     digests: dict[str, str]  # shard name -> sha256 of the file
     num_present: int
+    options: dict[str, Any] = field(default_factory=dict)  # of the encoder, which queries are given to again
     deterministic: bool = True  # whether equal inputs give equal bytes wherever they are computed
     caveat: str | None = None  # why it is not
 

