@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+from counting import publish_sources, publish_texts
+
+from features.errors import StageError
+from features.shards import read_shard
+from pipelines.inventory import INVENTORY_SCHEMA, read_inventory
+
+
+def test_read_inventory_lists_all_samples_by_key_with_their_places(tmp_path: Path) -> None:
+    texts = {f"rec{index % 5}/{index}": None if index == 3 else f"text {index}" for index in range(20)}
+    first = publish_texts(tmp_path / "first", {key: texts[key] for key in list(texts)[:10]})
+    second = publish_texts(tmp_path / "second", {key: texts[key] for key in list(texts)[10:]})
+    inventory = read_inventory([first, second])
+
+    assert inventory.schema.equals(INVENTORY_SCHEMA)
+    assert inventory.column("key").to_pylist() == sorted(texts)
+    for row in inventory.to_pylist():
+        assert read_shard(Path(row["path"]))["key"][row["row"]].as_py() == row["key"]
+        assert row["text"] == texts[row["key"]]
+        assert row["has_text"] == (row["digest_text"] is not None) == (row["text"] is not None)
+        assert (row["has_audio"], row["source"]) == (False, "")
+
+
+def test_read_inventory_names_the_files_of_each_recording(tmp_path: Path) -> None:
+    segments = publish_texts(tmp_path / "align", {"a/0": "x", "b/0": "y", "b/1": "z"})
+    sources = publish_sources(tmp_path / "ingest", {"b": "raw/b one.wav"})
+    raw = read_inventory([segments], sources)
+
+    assert raw.column("source").to_pylist() == ["", "raw/b one.wav", "raw/b one.wav"]
+    with pytest.raises(StageError, match="stage 'ingest' has not finished"):
+        read_inventory([segments], tmp_path / "nothing")
+
+
+def test_read_inventory_of_nothing_is_empty(tmp_path: Path) -> None:
+    assert read_inventory([publish_texts(tmp_path / "align", {})]).equals(INVENTORY_SCHEMA.empty_table())
+    assert read_inventory([]).num_rows == 0
+
+
+def test_read_inventory_refuses_a_key_that_comes_twice(tmp_path: Path) -> None:
+    folders = [publish_texts(tmp_path / name, {"a/0": "x", "b/0": "y"}) for name in ("one", "two")]
+    with pytest.raises(StageError, match="two samples have the key 'a/0'"):
+        read_inventory(folders)
