@@ -1,7 +1,7 @@
 from typing import Any
 
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.fingerprints import fingerprint_spans
@@ -27,8 +27,8 @@ ROWS = st.lists(
 )
 
 
-def prints(rows: list[dict[str, Any]], *spans: range, settings: Any = 0) -> list[str]:
-    return fingerprint_spans(settings, pa.Table.from_pylist(rows, schema=SCHEMA), spans)
+def prints(rows: list[dict[str, Any]], *spans: range, setting: Any = 0) -> list[str]:
+    return fingerprint_spans(setting, pa.Table.from_pylist(rows, schema=SCHEMA), spans)
 
 
 def fingerprint(rows: list[dict[str, Any]]) -> str:
@@ -36,12 +36,14 @@ def fingerprint(rows: list[dict[str, Any]]) -> str:
     return found
 
 
+@settings(deadline=None)  # the first call loads Arrow's functions
 @given(ROWS, ROWS)
 def test_fingerprints_are_equal_for_equal_rows_alone(left: list[dict[str, Any]], right: list[dict[str, Any]]) -> None:
     texts = [[repr([row[name] for name in SCHEMA.names]) for row in rows] for rows in (left, right)]
     assert (fingerprint(left) == fingerprint(right)) == (texts[0] == texts[1])
 
 
+@settings(deadline=None)
 @given(ROWS, ROWS, ROWS)
 def test_fingerprints_do_not_depend_on_what_lies_around(
     before: list[dict[str, Any]], rows: list[dict[str, Any]], after: list[dict[str, Any]]
@@ -70,7 +72,7 @@ def test_fingerprints_depend_on_settings_and_types() -> None:
     types = pa.table({"a": pa.array([1], pa.int32())}), pa.table({"a": pa.array([1], pa.int64())})
     found = {
         fingerprint(rows),
-        *prints(rows, range(1), settings=1),
+        *prints(rows, range(1), setting=1),
         *(fingerprint_spans(0, table, [range(1)])[0] for table in types),
     }
 
