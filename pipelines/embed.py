@@ -30,8 +30,8 @@ from pipelines.view_worker import EncodeShard
 
 _NEW_MANIFEST = ".manifest.new"
 _CUDA_CAVEAT = (
-    "computed on CUDA: batches have fixed shapes, so that bytes repeat on one model of GPU with one version of each "
-    "library; another GPU, whose rev is the same, may round otherwise"
+    "computed on CUDA: batches have fixed shapes, so bytes should repeat on one model of GPU with one version of each "
+    "library, which is not proven; another GPU, whose rev is the same, may round otherwise"
 )
 
 
