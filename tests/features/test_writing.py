@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from features.manifest import view_schema
 from features.rev import digest_file
+from features.sample import MODALITIES, SAMPLE_SCHEMA
 from features.shards import read_shard
-from features.writing import stored_vectors, view_batch, write_shard
+from features.writing import sample_batch, stored_rows, stored_vectors, view_batch, write_shard
 
 
 def test_view_batch_keeps_nan_under_null_in_the_file(tmp_path):
@@ -75,3 +76,37 @@ def test_write_shard_writes_one_batch_even_without_rows(tmp_path):
     write_shard(tmp_path / "s.arrow", view_batch(schema, [], [], []))
     with pa.memory_map(str(tmp_path / "s.arrow")) as source:
         assert pa.ipc.open_file(source).num_record_batches == 1
+
+
+@given(st.lists(st.none() | st.text("aé", max_size=3), min_size=1, max_size=20), st.integers(0, 9))
+def test_sample_batch_of_a_slice_has_the_bytes_of_the_rows_alone(tmp_path_factory, texts, num_before):
+    folder = tmp_path_factory.mktemp("samples")
+    rows = [
+        dict.fromkeys(SAMPLE_SCHEMA.names)
+        | dict.fromkeys(("key", "recording", "group", "split", "source", "source_digest"), "x")
+        | {f"has_{modality}": index % 3 == 0 for modality in MODALITIES}
+        | {"variant": index, "text": text, "start_s": None if text else 0.5}
+        for index, text in enumerate(texts)
+    ]
+    alone = pa.Table.from_pylist(rows, schema=SAMPLE_SCHEMA)
+    beside = pa.concat_tables([alone.slice(0, num_before), alone, alone]).combine_chunks()
+    start = min(num_before, len(rows))
+    for name, table in (("alone", alone), ("slice", beside.slice(start, len(rows)))):
+        write_shard(folder / name, sample_batch(table))
+    assert (folder / "alone").read_bytes() == (folder / "slice").read_bytes()
+    assert read_shard(folder / "alone").to_pylist() == rows
+
+
+@pytest.mark.parametrize("is_sequence", [False, True])
+def test_stored_rows_gives_back_what_was_written(tmp_path, is_sequence):
+    schema = view_schema(dim=2, dtype="float16", is_sequence=is_sequence)
+    shapes = [(2, 2), None, (0, 2), (3, 2)] if is_sequence else [(2,), None, (2,), (2,)]
+    vectors = [None if shape is None else np.full(shape, row, np.float16) for row, shape in enumerate(shapes)]
+    times = [None if vector is None else np.full((len(vector), 2), 0.5) for vector in vectors] if is_sequence else ()
+    write_shard(tmp_path / "s.arrow", view_batch(schema, list("abcd"), list("wxyz"), vectors, times))
+    found = stored_rows(read_shard(tmp_path / "s.arrow"), np.array([3, 0, 2]))
+    for (vector, times_V2), row in zip(found, [3, 0, 2], strict=True):
+        np.testing.assert_array_equal(vector, vectors[row], strict=True)
+        assert (times_V2 is not None) == is_sequence
+        if is_sequence:
+            np.testing.assert_array_equal(times_V2, times[row], strict=True)

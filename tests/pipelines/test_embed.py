@@ -4,14 +4,16 @@ from pathlib import Path
 
 import pytest
 from corpus import digests
-from counting import counting_view, embed_texts, publish_sources, take_log
+from counting import CountingEncoder, counting_view, embed_texts, publish_sources, take_log
 
 import features
 from features.errors import EncoderError, RejectRatioError, ShardError, StageError, StoreError
 from features.manifest import MANIFEST_FILE
 from features.reasons import Reason
 from features.shards import read_shard
+from features.view import View
 from pipelines.embed import choose_device
+from pipelines.view_plan import define_view
 
 TEXTS: dict[str, str | None] = {f"rec{index // 3:02d}/{index % 3}": f"text number {index}" for index in range(30)}
 TEXTS["rec04/1"] = None
@@ -211,11 +213,18 @@ def test_embed_without_a_sample_says_so(tmp_path: Path, log: Path) -> None:
 
 
 def test_embed_says_which_views_may_come_out_otherwise(tmp_path: Path, log: Path) -> None:
-    views = [counting_view(log), counting_view(log, "noisy", nondeterministic="it draws lots")]
+    on_cuda = View(name="cuda", input="text", encoder="counting")
+    views = [
+        counting_view(log),
+        counting_view(log, "noisy", nondeterministic="it draws lots"),
+        define_view(on_cuda, CountingEncoder(log), "cuda"),
+    ]
     stored = features.open(embed_texts(tmp_path, TEXTS, views)).views
 
     assert (stored["words"].deterministic, stored["words"].caveat) == (True, None)
     assert (stored["noisy"].deterministic, stored["noisy"].caveat) == (False, "it draws lots")
+    assert not stored["cuda"].deterministic
+    assert "another GPU" in str(stored["cuda"].caveat)
 
 
 def test_choose_device_takes_no_cuda_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
