@@ -68,9 +68,7 @@ def _check_folder(store: Store) -> Iterator[Problem]:
     """Files that the version does not list; of a past version there is no folder to look into."""
     if not isinstance(store.files, FolderFiles):
         return
-    listed = {MANIFEST_FILE, store.manifest.rejects}
-    listed |= {f"{SAMPLES_FOLDER}/{shard.file}" for shard in store.manifest.shards}
-    listed |= {f"{view.name}/{file}" for view in store.views.values() for file in view.files.values()}
+    listed = store.manifest.file_names | {MANIFEST_FILE}
     for path in sorted(store.folder.rglob("*")):
         name = path.relative_to(store.folder).as_posix()
         if name not in listed and not path.is_dir():

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import shutil
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from features.errors import ShardError, StoreError
-from features.manifest import MANIFEST_FILE
+from features.manifest import MANIFEST_FILE, parse_manifest
 from features.rev import digest_bytes
 
 Content = TypeVar("Content")
@@ -62,10 +61,17 @@ class FolderFiles:
                     f"{path.parent} holds no {MANIFEST_FILE}, so it is no feature store: run 'dvc repro embed'"
                 ) from None
             hold = weakref.finalize(self, os.close, file)
+            content = os.pread(file, os.fstat(file).st_size, 0)
+            if path.is_symlink() or os.fstat(file).st_nlink > 1:
+                # DVC puts a copy in the place of a link to its cache before a stage runs, and no writer would see the
+                # lock. Who may not write here is not seen then.
+                with suppress(OSError):
+                    _keep_manifest(self.folder, path, content)
             fcntl.flock(file, fcntl.LOCK_SH)
-            if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
-                return os.pread(file, os.fstat(file).st_size, 0)
-            hold()  # it was replaced between the two calls
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file), path.stat()):
+                    return content
+            hold()  # it was replaced or removed between the calls
 
     def __getstate__(self) -> dict[str, object]:
         return {"folder": self.folder, "manifest": self.manifest}
@@ -73,10 +79,11 @@ class FolderFiles:
     def __setstate__(self, state: dict[str, object]) -> None:
         """Raises StoreError if the version is there no longer."""
         self.__dict__.update(state)
-        aside = retired_folder(self.folder) / _manifest_name(self.manifest)
-        for place in (self.folder / MANIFEST_FILE, aside):
-            if place.is_file() and self._hold(place) == self.manifest:
-                return
+        aside = retired_folder(self.folder).glob(f"{_manifest_name(self.manifest)}-*.json")
+        for place in (self.folder / MANIFEST_FILE, *aside):
+            with suppress(FileNotFoundError):
+                if place.read_bytes() == self.manifest and self._hold(place) == self.manifest:
+                    return
         raise StoreError(f"{self.folder} has a newer version than the one that was handed on: open it again")
 
 
@@ -86,55 +93,80 @@ def retired_folder(folder: Path) -> Path:
     return resolved.with_name(f".{resolved.name}.retired")
 
 
-def publish_manifest(folder: Path, manifest: Path, *, keep: set[str]) -> None:
-    """Replace the store's manifest by the given file, and remove all files but those that the new version keeps.
+def publish_manifest(folder: Path, manifest: Path) -> None:
+    """Replace the store's manifest by the given file, and remove all files that it does not list.
 
-    keep: their names, as "samples/<file>". What an older version needs that is being read is set aside, and removed
-    by the first publishing after nobody reads it any more.
+    What an older version needs that is being read is set aside, and removed by the first publishing after nobody reads
+    that version any more.
     """
     current, aside = folder / MANIFEST_FILE, retired_folder(folder)
+    listed = parse_manifest(manifest.read_bytes(), folder).file_names | {MANIFEST_FILE}
     if current.exists():
-        aside.mkdir(exist_ok=True)
-        held = aside / _manifest_name(current.read_bytes())
-        held.unlink(missing_ok=True)
-        os.link(current, held)  # the very file whose lock tells whether it is read
+        _keep_manifest(folder, current, current.read_bytes())
     os.replace(manifest, current)
-    is_read = not _forget_unread(aside)
-    for path in [path for path in folder.rglob("*") if path.is_file()]:
-        name = path.relative_to(folder).as_posix()
-        if name in keep or name == MANIFEST_FILE:
-            continue
-        if is_read:
+    needed = _forget_unread(aside)
+    for name in _names(folder) - listed:
+        if name in needed:
             (aside / name).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, aside / name)
+            os.replace(folder / name, aside / name)
         else:
-            path.unlink()
-    for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
-        if not any(path.iterdir()):
-            path.rmdir()
+            (folder / name).unlink()
+    for name in _names(aside) - needed:
+        (aside / name).unlink()
+    _remove_empty(folder)
+    _remove_empty(aside)
 
 
 def _manifest_name(manifest: bytes) -> str:
-    return f"manifest-{digest_bytes(manifest)}.json"
+    return f"manifest-{digest_bytes(manifest)}"
 
 
-def _forget_unread(aside: Path) -> bool:
-    """Forget the older versions that nobody reads; whether none is left, and with them all that was set aside."""
-    held = list(aside.glob("manifest-*.json"))
-    for path in held:
+def _keep_manifest(folder: Path, path: Path, content: bytes) -> None:
+    """Keep the very file of a manifest, whose lock tells whether it is read, among what is set aside. Several files
+    can have the same content, since a version can be published again."""
+    aside = retired_folder(folder)
+    aside.mkdir(exist_ok=True)
+    with suppress(FileExistsError):
+        os.link(path, aside / f"{_manifest_name(content)}-{path.stat().st_ino}.json", follow_symlinks=False)
+
+
+def _forget_unread(aside: Path) -> set[str]:
+    """Forget the older versions that nobody reads; the names of all files that the others need, and of their manifests.
+
+    Raises StoreError if a version is read that another Plait wrote.
+    """
+    needed: set[str] = set()
+    for path in aside.glob("manifest-*.json"):
         if _is_free(path):
             path.unlink()
-    if any(path.exists() for path in held):
-        return False
-    if aside.exists():
-        shutil.rmtree(aside)
-    return True
+        else:
+            needed |= {path.name} | parse_manifest(path.read_bytes(), aside).file_names
+    return needed
 
 
 def _is_free(manifest: Path) -> bool:
-    with open(manifest, "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
+    # NFS gives an exclusive lock only on what is open for writing.
+    mode = os.O_RDWR if os.access(manifest, os.W_OK) else os.O_RDONLY
+    try:
+        file = os.open(manifest, mode | os.O_CLOEXEC)
+    except FileNotFoundError:  # a link into DVC's cache, which does not keep it any more
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(file)
     return True
+
+
+def _names(folder: Path) -> set[str]:
+    """The files in a folder, as "samples/<file>"."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove the folders in the folder that hold nothing, and itself if it holds nothing then."""
+    for path in sorted((path for path in [folder, *folder.rglob("*")] if path.is_dir()), reverse=True):
+        if not any(path.iterdir()):
+            path.rmdir()

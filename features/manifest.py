@@ -49,6 +49,12 @@ class Manifest:
     def num_rows(self) -> int:
         return sum(shard.num_rows for shard in self.shards)
 
+    @property
+    def file_names(self) -> set[str]:
+        """All files of the version but the manifest itself, as "samples/<file>"."""
+        names = {self.rejects, *(f"{SAMPLES_FOLDER}/{shard.file}" for shard in self.shards)}
+        return names | {f"{view.name}/{file}" for view in self.views.values() for file in view.files.values()}
+
     def save(self, folder: Path, name: str = MANIFEST_FILE) -> None:
         """Write it into the folder, whole or not at all."""
         content = {

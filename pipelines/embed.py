@@ -190,7 +190,4 @@ def _publish(folder: Path, manifest: Manifest) -> None:
     for view in manifest.views:
         remove_work(folder / view)
     manifest.save(folder, _NEW_MANIFEST)
-    keep = {manifest.rejects}
-    keep |= {f"{SAMPLES_FOLDER}/{shard.file}" for shard in manifest.shards}
-    keep |= {f"{view.name}/{file}" for view in manifest.views.values() for file in view.files.values()}
-    publish_manifest(folder, folder / _NEW_MANIFEST, keep=keep)
+    publish_manifest(folder, folder / _NEW_MANIFEST)

@@ -30,7 +30,7 @@ def _publish(store: Path, version: Path) -> None:
         (store / name).write_bytes((version / name).read_bytes())
     new = store / ".new"
     new.write_bytes((version / MANIFEST_FILE).read_bytes())
-    publish_manifest(store, new, keep=_names(version) - {MANIFEST_FILE})
+    publish_manifest(store, new)
 
 
 @pytest.fixture
@@ -74,6 +74,64 @@ def test_files_set_aside_go_when_nobody_reads_them(store: Path, versions: list[P
     del reader
     _publish(store, versions[2])
 
+    assert not retired_folder(store).exists()
+
+
+def test_reader_keeps_its_version_after_it_was_published_again(store: Path, versions: list[Path]) -> None:
+    reader = features.open(store)
+
+    for version in (versions[0], versions[1]):
+        _publish(store, version)
+
+    assert (reader.get(reader.keys, "image") == 0).all()
+
+
+def test_only_what_is_read_stays_aside(store: Path, versions: list[Path]) -> None:
+    first = features.open(store)
+    _publish(store, versions[1])
+    second = features.open(store)
+    del first
+    _publish(store, versions[2])
+
+    needed = _names(versions[1]) - {MANIFEST_FILE}
+    aside = {name for name in _names(retired_folder(store)) if not name.startswith("manifest-")}
+    assert aside == needed - _names(versions[2])
+    assert (second.get(second.keys, "image") == 1).all()
+
+
+def _link(store: Path, cache: Path, kind: str) -> None:
+    """Put links to a cache in the place of the files, as DVC does where it is told to."""
+    for name in _names(store):
+        (cache / name).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(store / name, cache / name)
+        if kind == "hardlink":
+            os.link(cache / name, store / name)
+        else:
+            os.symlink(cache / name, store / name)
+
+
+def _unlink(store: Path) -> None:
+    """Put copies in the place of links, as DVC does before it runs a stage that keeps its output."""
+    for name in _names(store):
+        copy = store / "copy"
+        copy.write_bytes((store / name).read_bytes())
+        os.replace(copy, store / name)
+
+
+@pytest.mark.parametrize("kind", ["hardlink", "symlink"])
+def test_reader_of_links_to_a_cache_keeps_its_version(
+    kind: str, store: Path, versions: list[Path], tmp_path: Path
+) -> None:
+    _link(store, tmp_path / "cache", kind)
+    reader, pickled = features.open(store), pickle.dumps(FolderFiles(store))
+
+    _unlink(store)
+    _publish(store, versions[1])
+
+    assert (reader.get(reader.keys, "image") == 0).all()
+    assert pickle.loads(pickled).manifest == reader.files.manifest
+    del reader
+    _publish(store, versions[2])
     assert not retired_folder(store).exists()
 
 
