@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from measures import Measure, at_most, show
 
 REPOSITORY = Path(__file__).parent.parent

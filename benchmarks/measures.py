@@ -6,10 +6,13 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Measure:
-    """One figure: goal is a bound with its direction, met is None where there is no goal."""
+    """One figure: goal is a bound with its direction, met is None where there is no goal.
+
+    value is None where there is no figure; unit then says why.
+    """
 
     name: str
-    value: float
+    value: float | None
     unit: str
     goal: str | None = None
     met: bool | None = None
@@ -31,4 +34,5 @@ def show(measure: Measure, *, as_json: bool) -> None:
         print(json.dumps(asdict(measure)), flush=True)
         return
     met = {True: "met", False: "NOT MET", None: ""}[measure.met]
-    print(f"{measure.name:<52} {measure.value:>10.2f} {measure.unit:<8} {measure.goal or '':<10} {met}", flush=True)
+    value = "-" if measure.value is None else f"{measure.value:.2f}"
+    print(f"{measure.name:<60} {value:>10} {measure.unit:<8} {measure.goal or '':<10} {met}", flush=True)
