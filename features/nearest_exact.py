@@ -1,0 +1,179 @@
+"""Exact nearest neighbours: every embedding is looked at, in blocks that stay in the processor's cache.
+
+A block is widened to float32 and multiplied; what may belong to the answer is scored once more in float64. So the
+answer is a function of the embeddings and the query alone: not of blocks, threads or other queries.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from features.nearest_rows import Pairs, Piece, ViewRows, join_pairs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_PIECE_BYTES = 3 << 19  # of float32, for each thread: a core's own cache has 1 to 2 MiB
+_SCORES_BYTES = 1 << 20
+_BLOCK_ROWS = 4096
+_QUERIES_AT_ONCE = 1024  # bounds the scores of a block
+_MOST_UNSETTLED = 4096
+_TINY = float(np.finfo(np.float32).tiny)
+
+
+def exact_neighbours(view: ViewRows, queries_QD: np.ndarray, rows_N: np.ndarray, *, k: int, metric: str) -> Pairs:
+    """The k best of the rows for each query, by query, then best first; of equal scores the first in key order.
+
+    queries_QD: float64 [query, dim], finite; rows_N: int64 [row], strictly rising. An embedding that is absent, or
+    whose length is not finite in float32, is never among them.
+    """
+    parts = []
+    for start in range(0, len(queries_QD), _QUERIES_AT_ONCE):
+        found = _search(view, queries_QD[start : start + _QUERIES_AT_ONCE], rows_N, k, metric)
+        parts.append(Pairs(found.query_P + start, found.row_P, found.score_P))
+    return join_pairs(parts)
+
+
+def _search(view: ViewRows, queries_QD: np.ndarray, rows_N: np.ndarray, k: int, metric: str) -> Pairs:
+    import torch
+
+    piece_rows = max(1, _PIECE_BYTES * torch.get_num_threads() // (4 * view.view.dim))
+    block_rows = max(piece_rows, min(_BLOCK_ROWS, _SCORES_BYTES // (4 * len(queries_QD))))
+    scan = _Scan(view, queries_QD, k=k, metric=metric, piece_rows=piece_rows, block_rows=block_rows)
+    for pieces in _group(view.cut(rows_N, piece_rows), block_rows):
+        scan.look(rows_N, pieces)
+    scored = view.score(scan.candidates(), queries_QD, metric)
+    return scored.take(scored.best(k))
+
+
+def _group(pieces: list[Piece], most_rows: int) -> Iterator[list[Piece]]:
+    """Consecutive pieces of at most most_rows together."""
+    group: list[Piece] = []
+    for piece in pieces:
+        if group and piece.high - group[0].low > most_rows:
+            yield group
+            group = []
+        group.append(piece)
+    if group:
+        yield group
+
+
+class _Scan:
+    """A search under way: its buffers, and what of the blocks so far may belong to the answer.
+
+    Queries have length 1 here, and a score is the most that the true one can be, since float32 rounds.
+    _threshold_Q: float32 [query], the least that the k-th best true score can be.
+    """
+
+    def __init__(
+        self, view: ViewRows, queries_QD: np.ndarray, *, k: int, metric: str, piece_rows: int, block_rows: int
+    ) -> None:
+        import torch
+
+        self._view, self._queries_QD, self._k, self._metric = view, queries_QD, k, metric
+        lengths_Q = np.sqrt((queries_QD**2).sum(axis=1, keepdims=True))
+        units_QD = np.divide(queries_QD, lengths_Q, out=np.zeros_like(queries_QD), where=lengths_Q > 0)
+        self._units_DQ = torch.from_numpy(units_QD.astype(np.float32)).T
+        self._piece_PD = torch.empty(piece_rows, view.view.dim)
+        self._scores_BQ = torch.empty(block_rows, len(queries_QD))
+        self._above_BQ = torch.empty(block_rows, len(queries_QD), dtype=torch.bool)
+        self._relative_error = _error_of_product(view.view.dim)
+        self._largest_error = 0.0
+        self._found: list[Pairs] = []
+        self._num_found, self._most_found = 0, 2 * k * len(queries_QD)
+        self._threshold_Q = np.full(len(queries_QD), -math.inf, np.float32)
+
+    def look(self, rows_N: np.ndarray, pieces: list[Piece]) -> None:
+        """Score the pieces of the rows and keep those that may belong to the answer."""
+        import torch
+
+        rows_B = rows_N[pieces[0].low : pieces[-1].high]
+        scores_BQ, norms_B = self._multiply(rows_N, rows_B, pieces)
+        error = self._relative_error
+        if self._metric == "cosine":
+            scores_BQ.div_(torch.from_numpy(np.maximum(norms_B, _TINY))[:, None])
+        else:
+            error *= float(np.nan_to_num(norms_B, posinf=0).max())
+        self._largest_error = max(self._largest_error, error + _TINY)
+        absent_B = ~np.isfinite(norms_B)
+        if absent_B.any():
+            scores_BQ[torch.from_numpy(absent_B)] = -math.inf
+        self._keep(rows_B, scores_BQ, error)
+
+    def _multiply(self, rows_N: np.ndarray, rows_B: np.ndarray, pieces: list[Piece]) -> tuple["Tensor", np.ndarray]:
+        """float32 [row, query] products with the queries, and float32 [row] lengths."""
+        import torch
+
+        scores_BQ = self._scores_BQ[: len(rows_B)]
+        known_B = self._view.known_norms(rows_B)
+        norms_B = np.empty(len(rows_B), np.float32) if known_B is None else known_B
+        start = 0
+        for block_PD in self._view.load(pieces, rows_N, self._piece_PD):
+            stop = start + block_PD.shape[0]
+            torch.mm(block_PD, self._units_DQ, out=scores_BQ[start:stop])
+            if known_B is None:
+                norms_B[start:stop] = torch.linalg.vector_norm(block_PD, dim=1).numpy()
+            start = stop
+        if known_B is None:
+            self._view.norms_N[rows_B] = norms_B
+        return scores_BQ, norms_B
+
+    def _keep(self, rows_B: np.ndarray, scores_BQ: "Tensor", error: float) -> None:
+        places_P = self._above_threshold(scores_BQ, error)
+        num_queries = len(self._threshold_Q)
+        if len(places_P) > 2 * self._k * num_queries and len(rows_B) >= self._k:
+            worst_Q = scores_BQ.topk(self._k, dim=0).values[-1].numpy() + np.float32(error)
+            self._raise_threshold(np.arange(num_queries), worst_Q)
+            places_P = self._above_threshold(scores_BQ, error)
+        if not len(places_P):
+            return
+        offset_P, query_P = np.divmod(places_P, num_queries)
+        scores_P = scores_BQ.numpy().reshape(-1)[places_P] + np.float32(error)
+        self._found.append(Pairs(query_P, rows_B[offset_P], scores_P))
+        self._num_found += len(places_P)
+        if self._num_found > self._most_found:
+            self._tighten()
+
+    def _above_threshold(self, scores_BQ: "Tensor", error: float) -> np.ndarray:
+        """Places in the flat scores. Most blocks have few or none: numpy finds those in less time than torch."""
+        import torch
+
+        threshold_Q = torch.from_numpy(self._threshold_Q - np.float32(error))
+        above_BQ = torch.gt(scores_BQ, threshold_Q, out=self._above_BQ[: scores_BQ.shape[0]])
+        return np.flatnonzero(above_BQ.numpy())
+
+    def _raise_threshold(self, query_H: np.ndarray, worst_H: np.ndarray) -> None:
+        """worst_H: float32 [query], the k-th best score of each of the queries so far."""
+        least_H = worst_H - np.float32(2 * self._largest_error)
+        self._threshold_Q[query_H] = np.maximum(self._threshold_Q[query_H], least_H)
+
+    def _tighten(self) -> None:
+        """Forget what cannot belong to the answer; where too much is within the error of float32, settle it exactly."""
+        best = self.candidates()
+        best = best.take(best.best(self._k))
+        queries_F, counts_F = np.unique(best.query_P, return_counts=True)
+        full_F = counts_F == self._k
+        self._raise_threshold(queries_F[full_F], best.score_P[np.cumsum(counts_F) - 1][full_F])
+        found = self.candidates()
+        num_wanted = self._k * len(self._threshold_Q)
+        if len(found) > _MOST_UNSETTLED + 4 * num_wanted:
+            found = found.take(self._view.score(found, self._queries_QD, self._metric).best(self._k))
+        self._found, self._num_found = [found], len(found)
+        self._most_found = len(found) + num_wanted
+
+    def candidates(self) -> Pairs:
+        """What has been found and may belong to the answer."""
+        found = join_pairs(self._found)
+        return found.take(found.score_P > self._threshold_Q[found.query_P])
+
+
+def _error_of_product(dim: int) -> float:
+    """How far a product of two vectors of length 1 can be off, as torch is set to multiply."""
+    import torch
+
+    rounded = {"bf16": 2.0**-7, "tf32": 2.0**-9}
+    # Rounding errors add up like the square root of their number, here with eight times as much room.
+    precision = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]  # the module makes it itself
+    return rounded.get(precision, 2.0**-21 * math.sqrt(dim))
