@@ -16,6 +16,7 @@ from features.errors import StoreError, nearest
 from features.files import FolderFiles, StoreFiles, open_first
 from features.loader import Batches
 from features.manifest import MANIFEST_FILE, parse_manifest
+from features.nearest import Neighbours, Query
 from features.order import EpochOrder
 from features.reading import ShardReader
 from features.sample import SPLITS
@@ -139,6 +140,45 @@ class Store:
         if not self.reader.view(view).is_sequence:
             raise StoreError(f"view {view!r} keeps one vector a sample, not sequences: read it with get()")
         return self.reader.gather_sequences(view, self.reader.locate(keys, view))
+
+    def nearest(
+        self,
+        view: str,
+        query: Query | None = None,
+        *,
+        keys: str | Sequence[str] | None = None,
+        k: int = 10,
+        where: str | None = None,
+        split: str | None = None,
+        metric: str = "cosine",
+        approximate: bool | None = None,
+        include_self: bool = False,
+    ) -> pa.Table:
+        """The k samples nearest to a query: key, score, label and split, best first, of equal scores by key.
+
+        query: a vector [dim], a text, an encoded image, Audio, Video or a file's Path, where the view's encoder takes
+        it; keys: a sample of the store instead, which is no answer to itself unless include_self. Of several, a list
+        or [query, dim], the column query tells which (the key, or the place). metric: "cosine" (0 where a vector has
+        no length) or "dot". approximate: by an index and not by looking at all; by default for very large views. The
+        table's schema metadata has the method and the index's recall.
+        Raises QueryError for a vector of the wrong size or not finite, EncoderError for a query that the view cannot
+        be asked with, StoreError for unknown keys, views and splits and for a view of sequences.
+        """
+        return self._neighbours.find(
+            view,
+            query,
+            keys=keys,
+            k=k,
+            where=where,
+            split=split,
+            metric=metric,
+            approximate=approximate,
+            include_self=include_self,
+        )
+
+    @cached_property
+    def _neighbours(self) -> Neighbours:
+        return Neighbours(self)
 
     def sql(self, query: str) -> pa.Table:
         """Run one SELECT in DuckDB over the relations samples and rejects.
