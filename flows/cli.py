@@ -13,6 +13,7 @@ from features.view import StoredView
 from flows.check import add_check
 from flows.commands import add_commands
 from flows.export import add_export
+from flows.nearest import add_nearest
 from flows.options import JsonOption, RevOption, StoreOption, open_store
 from flows.plan import add_plan
 from flows.publish import add_publish
@@ -32,6 +33,7 @@ add_plan(app)
 add_check(app)
 add_stats(app)
 add_export(app)
+add_nearest(app)
 add_versions(app)
 add_publish(app)
 
