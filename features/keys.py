@@ -79,8 +79,8 @@ class KeySearch:
         """The keys of a shard as offsets into one text: Arrow takes a microsecond to make a text of each."""
         keys = read(index)
         _, offsets, text = keys.buffers()
-        spans = memoryview(offsets).cast("i")[keys.offset : keys.offset + len(keys) + 1]
-        return self._texts.setdefault(index, (spans, bytes(text or b"")))
+        spans = np.frombuffer(offsets, np.int32, len(keys) + 1, offset=4 * keys.offset)
+        return self._texts.setdefault(index, (spans.data, bytes(text or b"")))
 
     def _around(self, row: int, read: ReadKeys) -> list[str]:
         """The keys before and behind a row, also of other shards."""

@@ -34,6 +34,7 @@ TEXTS = st.text(st.characters(codec="utf-8"), max_size=5)
 
 
 @given(st.sets(TEXTS, min_size=1, max_size=60), st.integers(1, 20), st.data())
+@settings(deadline=None)
 def test_search_and_index_agree_with_the_order_of_keys(known: set[str], num_rows: int, data: st.DataObject) -> None:
     keys = sorted(known)
     shards = Shards(keys, num_rows)
@@ -44,6 +45,7 @@ def test_search_and_index_agree_with_the_order_of_keys(known: set[str], num_rows
 
 
 @given(st.sets(TEXTS, min_size=1, max_size=30), st.sets(st.text(max_size=5), min_size=1, max_size=30))
+@settings(deadline=None)
 def test_search_refuses_every_key_that_is_not_there(known: set[str], asked: set[str]) -> None:
     shards = Shards(sorted(known), 4)
     unknown = sorted(asked - known)
@@ -121,7 +123,7 @@ CLOSE = st.builds(lambda upper, lower: (upper << 56) + lower - (1 << 62), st.int
 
 
 @given(st.lists(CLOSE | st.integers(-(1 << 60), 1 << 60), min_size=1, max_size=8))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_index_takes_no_key_for_another_of_nearly_the_same_hash(hashes: list[int]) -> None:
     keys = HashedKeys(map(Hashed, hashes))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import StoreError
@@ -67,6 +67,7 @@ def test_parse_manifest_names_what_is_wrong(tmp_path: Path, content: str, said: 
 
 
 @given(st.data())
+@settings(deadline=None)
 def test_parse_manifest_refuses_any_other_byte(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     folder = tmp_path_factory.getbasetemp() / "flipped"
     Manifest(shards=SHARDS, views={"image": VIEW}, steps={}, rejects="rejects-1.parquet").save(folder)

@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.mapping import MappedVectors
@@ -28,6 +28,7 @@ def gather(mapped: MappedVectors, shards: list[np.ndarray], rows: list[int]) -> 
     st.sampled_from(["float16", "float32"]),
     st.data(),
 )
+@settings(deadline=None)
 def test_gather_agrees_with_indexing_whichever_shards_come_first(
     lengths: list[int], dim: int, dtype: str, data: st.DataObject
 ) -> None:

@@ -104,7 +104,7 @@ def test_get_finds_the_first_and_last_key_of_every_shard(folder):
 
 
 @given(st.lists(st.integers(0, NUM_SAMPLES - 1), max_size=60))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_get_agrees_with_the_written_vectors(store, rows):
     assert store.get([KEYS[row] for row in rows], "text").tolist() == [[row, row + 1, row + 2] for row in rows]
 
