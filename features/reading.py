@@ -115,8 +115,9 @@ class ShardReader:
     def gather(self, name: str, rows_N: np.ndarray) -> np.ndarray:
         """[n, dim], a pooled view at any rows in any order, in its stored dtype; NaN where absent.
 
-        Raises IndexError for a row that is not in the store.
+        rows_N: whole numbers of any type. Raises IndexError for a row that is not in the store.
         """
+        rows_N = rows_N.astype(np.int64, copy=False)  # places in memory are computed from them, and must not overflow
         if np.count_nonzero(rows_N < 0):
             raise IndexError(f"row {rows_N.min()}; rows are counted from 0 to below {self.num_rows}")
         if name not in self._mapped:
