@@ -36,9 +36,11 @@ class ParquetSink:
             for field in schema
         ]
         self._schema = pa.schema(fields, metadata=schema.metadata)
-        # Vectors hardly ever repeat: a dictionary of them would be built to be thrown away.
-        self._writer = pq.ParquetWriter(path, self._schema, use_dictionary=SAMPLE_SCHEMA.names)
+        # Numbers of vectors hardly ever repeat, and nobody asks for the least: both take time.
+        described = SAMPLE_SCHEMA.names
+        self._writer = pq.ParquetWriter(path, self._schema, use_dictionary=described, write_statistics=described)
         self._group: list[pa.Table] = []
+        self._group_bytes = 0
 
     def __enter__(self) -> "ParquetSink":
         return self
@@ -52,14 +54,16 @@ class ParquetSink:
             _as_list(column.combine_chunks()) if pa.types.is_fixed_size_list(column.type) else column
             for column in table.columns
         ]
-        self._group.append(pa.table(columns, schema=self._schema))
-        if sum(part.nbytes for part in self._group) >= _ROW_GROUP_BYTES:
+        part = pa.table(columns, schema=self._schema)
+        self._group.append(part)
+        self._group_bytes += part.nbytes
+        if self._group_bytes >= _ROW_GROUP_BYTES:
             self._flush()
 
     def _flush(self) -> None:
         if self._group:
             self._writer.write_table(pa.concat_tables(self._group))
-        self._group = []
+        self._group, self._group_bytes = [], 0
 
 
 def write_lance(selection: Selection, path: Path) -> None:
