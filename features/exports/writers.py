@@ -36,7 +36,7 @@ class ParquetSink:
             for field in schema
         ]
         self._schema = pa.schema(fields, metadata=schema.metadata)
-        # Numbers of vectors hardly ever repeat, and nobody asks for the least: both take time.
+        # Numbers of vectors hardly ever repeat, and no query asks for their range: both would only take time.
         described = SAMPLE_SCHEMA.names
         self._writer = pq.ParquetWriter(path, self._schema, use_dictionary=described, write_statistics=described)
         self._group: list[pa.Table] = []
