@@ -2,16 +2,22 @@
 
 from collections.abc import Container, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from features.rev import digest_json
+import pyarrow as pa
+
+from features.errors import ShardError
+from features.rev import digest_file, digest_json
 from features.shards import read_shard
 from pipelines.job import ShardRecord, ShardTask, is_published
 from pipelines.stage import load_stage
 
-Place = tuple[str, int]
-"""A sample's shard and its row in it."""
+Place = tuple[str, str, int]
+"""A sample's shard, the sha256 that it was published with, and the sample's row in it."""
+
+_MAX_OPEN = 8  # shards of the version before, of which a worker has one or two in use
 
 
 def with_made(
@@ -48,12 +54,23 @@ def _find_made(folder: Path, records: Sequence[ShardRecord], kept: Container[str
         keys, digests = shard.column("key").to_pylist(), shard.column("source_digest").to_pylist()
         for row, (key, digest) in enumerate(zip(keys, digests, strict=True)):
             if key not in lossy:
-                places[digest] = (str(path), row)
+                places[digest] = (str(path), record.shard.digest, row)
     return places
 
 
 def read_made(place: Place, fields: Sequence[str]) -> dict[str, Any]:
-    """The fields of the sample at the place."""
-    path, row = place
-    values: dict[str, Any] = read_shard(Path(path), fields).slice(row, 1).to_pylist()[0]
+    """The fields of the sample at the place.
+
+    Raises ShardError if the shard is not the one that was published: damaged media must not get a fresh digest.
+    """
+    path, digest, row = place
+    values: dict[str, Any] = _open_made(path, digest).select(list(fields)).slice(row, 1).to_pylist()[0]
     return values
+
+
+@lru_cache(maxsize=_MAX_OPEN)
+def _open_made(path: str, digest: str) -> pa.Table:
+    """A shard, read through once for all samples that are taken from it."""
+    if digest_file(path) != digest:
+        raise ShardError(f"shard {path} is not what the manifest says: delete it and run 'dvc repro'")
+    return read_shard(Path(path))

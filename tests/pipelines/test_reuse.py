@@ -216,6 +216,23 @@ def test_a_recording_that_lost_something_is_made_again(project: Project) -> None
         project.run_reading_only([])
 
 
+def test_damaged_media_are_not_taken_over(project: Project, tmp_path: Path) -> None:
+    shard = project.shard_with("rec0")
+    path = next((project.data / "clean").glob(f"{shard}-*.arrow"))
+    content = bytearray(path.read_bytes())
+    content[content.index(b"\x89PNG") + 100] ^= 1
+    path.write_bytes(content)
+    project.rows["rec0"]["label"] = "other"
+    project.ingest()
+    with pytest.raises(
+        StageError, match=r"shard .*\.arrow is not what the manifest says: delete it and run 'dvc repro'"
+    ):
+        project.run()
+    path.unlink()
+    project.run()
+    assert project.made() == project.from_scratch(tmp_path / "scratch")
+
+
 def test_a_run_that_was_killed_is_finished_by_the_next_with_the_same_bytes(project: Project, tmp_path: Path) -> None:
     for row in project.rows.values():
         row["label"] = "other"
