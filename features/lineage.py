@@ -2,7 +2,6 @@
 
 import json
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +13,7 @@ from features.files import StoreFiles
 from features.manifest import MANIFEST_FILE, SAMPLES_FOLDER
 from features.rev import digest_bytes
 from features.store import Store
+from features.streaming import PACKED, member_stem
 from features.versions import commit_of, file_beside
 
 _STEPS = ("ingest", "clean", "align", "augment")  # in the order in which a sample passes them
@@ -119,13 +119,12 @@ def _source(files: StoreFiles, sample: dict[str, Any]) -> dict[str, Any]:
 
 def _packed(files: StoreFiles, sample: dict[str, Any]) -> dict[str, Any] | None:
     """The tar of a sample and the stem of its members there."""
-    path = file_beside(files, "packed", MANIFEST_FILE)
+    path = file_beside(files, PACKED, MANIFEST_FILE)
     content = json.loads(path.read_bytes()) if path else {}
     if content.get("store") != digest_bytes(files.manifest):
         return None
     for shard in (record["shard"] for record in content["records"]):
         is_split = shard["file"].startswith(f"{sample['split']}-")
         if is_split and shard["first_key"] <= sample["key"] <= shard["last_key"]:
-            stem = quote(sample["key"], safe="/~@+= ").replace(".", "%2E")  # as pack writes it
-            return {"file": shard["file"], "members": f"{stem}.*", "sha256": shard["digest"]}
+            return {"file": shard["file"], "members": f"{member_stem(sample['key'])}.*", "sha256": shard["digest"]}
     return None

@@ -1,7 +1,6 @@
 """What a store holds, counted and measured shard by shard."""
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,7 +42,7 @@ def stats(store: Store) -> dict[str, Any]:
         **counts.samples(),
         "modalities": counts.modalities(),
         "views": views,
-        "repeats": find_repeats(input_R[present_N], present_N, split_R, _key_of(store.reader)),
+        "repeats": find_repeats(input_R[present_N], present_N, split_R, store.reader.key_at),
         "rejects": _count_rejects(store),
     }
 
@@ -127,14 +126,6 @@ def _commonest_first(count: Counter[str | None]) -> dict[str, int]:
     return dict(sorted(named, key=lambda entry: (-entry[1], entry[0])))
 
 
-def _key_of(reader: ShardReader) -> Callable[[int], str]:
-    def key_of(row: int) -> str:
-        index = int(np.searchsorted(reader.starts, row, side="right")) - 1
-        return str(reader.samples(index)["key"][row - int(reader.starts[index])])
-
-    return key_of
-
-
 def _count_rejects(store: Store) -> dict[str, dict[str, int]]:
     counts: dict[str, Counter[str]] = {}
     for row in store.rejects.select(["stage", "reason"]).to_pylist():
@@ -179,8 +170,8 @@ def _measure_view(
         "deviations": None if deviation_D is None else deviation_D.tolist(),
         "norm": measure.norms.summary(),
         "length": lengths.summary() if view.is_sequence else None,
-        "equal_embeddings": find_repeats(hash_N, row_N, split_R, _key_of(reader)),
-        "equal_inputs": find_repeats(input_R[row_N], row_N, split_R, _key_of(reader)),
+        "equal_embeddings": find_repeats(hash_N, row_N, split_R, reader.key_at),
+        "equal_inputs": find_repeats(input_R[row_N], row_N, split_R, reader.key_at),
     }
     return found, input_R, row_N
 

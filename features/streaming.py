@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -14,6 +15,11 @@ from features.rev import digest_bytes, seed_of
 from features.store import Store
 
 PACKED = "packed"  # the folder beside the store's, where the stages of a project put its shards
+
+
+def member_stem(key: str) -> str:
+    """What the members of a sample are called before their extension, which a reader begins at the first dot."""
+    return quote(key, safe="/~@+= ").replace(".", "%2E")
 
 
 def packed_shards(store: Store, split: str) -> list[Path]:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from features.rev import digest_bytes, digest_file, digest_json, library_version
 from features.sample import MODALITIES, SPLITS
 from features.shards import Shard, read_shard, replacing, write_json
 from features.store import Store
+from features.streaming import member_stem
 from pipelines.card import CARD_FILE, write_card
 from pipelines.code import stage_code
 from pipelines.inventory import read_inventory
@@ -158,8 +158,8 @@ def _vectors(store: Store, key: str) -> dict[str, np.ndarray]:
 
 
 def packed_sample(sample: dict[str, Any], vectors: dict[str, np.ndarray]) -> dict[str, Any]:
-    """The members of one sample by extension. Dots of the key are escaped: a reader takes the first for the suffix."""
-    members: dict[str, Any] = {"__key__": quote(sample["key"], safe="/~@+= ").replace(".", "%2E")}
+    """The members of one sample by extension."""
+    members: dict[str, Any] = {"__key__": member_stem(sample["key"])}
     metadata = {name: sample[name] for name in ("key", "group", "split", "label", "variant", "source")}
     # Set apart from the sample: the media beside it are cut already, and begin at zero.
     metadata["timeline"] = {name: sample[name] for name in ("recording", "start_s", "end_s", "audio_start_s")}
