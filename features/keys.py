@@ -39,7 +39,7 @@ class KeySearch:
             raise StoreError(f"keys is the text {keys!r}; pass a list of keys")
         if len(keys) > _FEW and (index := self._ready_index(len(keys), read)):
             rows_N = index.find(keys)
-            places: Iterable[int] = np.flatnonzero(rows_N == NOT_FOUND).tolist()
+            places: Iterable[int] = (rows_N == NOT_FOUND).nonzero()[0].tolist()
         else:
             rows_N, places = np.empty(len(keys), np.int64), range(len(keys))
         unknown = []
