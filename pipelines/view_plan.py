@@ -16,7 +16,7 @@ from pipelines.code import stage_code
 from pipelines.fingerprints import fingerprint_spans
 from pipelines.job import Reject, ShardTask
 from pipelines.published import Published, StoredRows, renamed
-from pipelines.view_worker import Copies, ShardRows
+from pipelines.view_worker import Copies, Samples, ShardRows
 
 _NOWHERE = -1
 
@@ -46,7 +46,7 @@ class ViewPlan:
     @property
     def num_to_encode(self) -> int:
         """How many samples the encoder will be given."""
-        return sum(len(task.inputs.encode) for task in self.tasks)
+        return sum(len(task.inputs.encode_N) for task in self.tasks)
 
 
 def define_view(view: View, encoder: Encoder, device: str) -> DefinedView:
@@ -105,40 +105,51 @@ class _RowPlanner:
 
     def plan(self, rows: pa.Table, rev: str, lengths: Sequence[int]) -> Iterator[ShardRows]:
         """The inputs of the shards that the rows (key, digest, path, row) make up, of these lengths."""
-        digests = rows.column("digest").to_pylist()
-        feature_keys = [feature_key(rev, digest) for digest in digests]
-        found = pc.index_in(pa.array(feature_keys, pa.string()), value_set=self._stored.feature_keys)
-        place_N = found.fill_null(_NOWHERE).to_numpy()
-        has_input_N = rows.column("digest").is_valid().to_numpy()
-        keys, paths, row_N = (rows.column(name) for name in ("key", "path", "row"))
+        place_N, is_copied_N = self._find_stored(rows.column("digest").to_pylist(), rev)
+        path, row_N = rows.column("path").combine_chunks(), rows.column("row").to_numpy()
+        paths, file_N = path.dictionary.to_pylist(), path.indices.to_numpy()
         start = 0
         for length in lengths:
             part = slice(start, start + length)
-            media = list(zip(paths[part].to_pylist(), row_N[part].to_pylist(), strict=True))
-            yield self._shard(keys[part].to_pylist(), feature_keys[part], media, place_N[part], has_input_N[part])
+            files, of_files_N = np.unique(file_N[part], return_inverse=True)
+            samples = Samples(
+                [paths[file] for file in files], of_files_N.astype(np.int32), row_N[part].astype(np.int32)
+            )
+            encode_N, repeats = self._choose(rows.slice(start, length), place_N[part], is_copied_N[part])
+            yield ShardRows(samples, encode_N, repeats, self._copies(np.flatnonzero(is_copied_N[part]), place_N[part]))
             start += length
 
-    def _shard(
-        self,
-        keys: list[str],
-        feature_keys: list[str],
-        media: list[tuple[str, int]],
-        place_N: np.ndarray,
-        has_input_N: np.ndarray,
-    ) -> ShardRows:
-        is_stored_N = has_input_N & (place_N != _NOWHERE)
-        is_copied_N = is_stored_N & self._stored.present_N[place_N] if len(self._stored.keys) else is_stored_N
+    def _find_stored(self, digests: list[str | None], rev: str) -> tuple[np.ndarray, np.ndarray]:
+        """For each input its place among the stored rows, or nowhere, and whether there is an embedding to copy."""
+        stored = self._stored
+        if not len(stored.keys):
+            return np.full(len(digests), _NOWHERE), np.zeros(len(digests), bool)
+        feature_keys = pa.array(
+            [None if digest is None else feature_key(rev, digest) for digest in digests], pa.string()
+        )
+        found = pc.index_in(feature_keys, value_set=stored.feature_keys, skip_nulls=True)
+        place_N = found.fill_null(_NOWHERE).to_numpy()
+        return place_N, (place_N != _NOWHERE) & stored.present_N[place_N]
+
+    def _choose(
+        self, rows: pa.Table, place_N: np.ndarray, is_copied_N: np.ndarray
+    ) -> tuple[np.ndarray, list[tuple[int, int]]]:
+        """The rows of a shard that are to be encoded, and those whose input is that of one of them."""
+        keys, digests = rows.column("key"), rows.column("digest").to_pylist()
         encode, repeats = [], []
         first: dict[str, int] = {}
-        for index in np.flatnonzero(has_input_N & ~is_copied_N).tolist():
-            if is_stored_N[index] and self._is_rejected(keys[index], place_N[index]):
+        for index in np.flatnonzero(~is_copied_N).tolist():
+            digest = digests[index]
+            if digest is None or (
+                place_N[index] != _NOWHERE and self._is_rejected(keys[index].as_py(), place_N[index])
+            ):
                 continue
-            if feature_keys[index] in first:
-                repeats.append((index, first[feature_keys[index]]))
+            if digest in first:
+                repeats.append((index, first[digest]))
             else:
-                first[feature_keys[index]] = index
-                encode.append((index, *media[index]))
-        return ShardRows(keys, feature_keys, encode, repeats, self._copies(np.flatnonzero(is_copied_N), place_N))
+                first[digest] = index
+                encode.append(index)
+        return np.array(encode, np.int32), repeats
 
     def _copies(self, targets_N: np.ndarray, place_N: np.ndarray) -> list[Copies]:
         stored, places_N = self._stored, place_N[targets_N]
@@ -147,7 +158,8 @@ class _RowPlanner:
             of_file_N = stored.file_N[places_N] == file
             view, shard = stored.files[file]
             path = str((self._published.folder / view.name / shard.file).resolve())
-            copies.append(Copies(path, shard.digest, targets_N[of_file_N], stored.row_N[places_N[of_file_N]]))
+            rows_N = stored.row_N[places_N[of_file_N]].astype(np.int32)
+            copies.append(Copies(path, shard.digest, targets_N[of_file_N].astype(np.int32), rows_N))
         return copies
 
     def _is_rejected(self, key: str, place: int) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.utils.shared import Shared
 
 from features.encoders.base import Audio, Encoded, Encoder, Media, Video
@@ -15,7 +16,7 @@ from features.encoders.pooling import pool, pooled_dim
 from features.errors import ShardError
 from features.manifest import view_schema
 from features.reasons import MediaError, Reason
-from features.rev import digest_file
+from features.rev import digest_file, feature_key
 from features.shards import describe_shard, read_shard
 from features.view import View
 from features.writing import stored_rows, stored_vectors, view_batch, write_shard
@@ -33,18 +34,29 @@ class Copies:
 
     path: str
     digest: str
-    targets_N: np.ndarray  # int64, rows of the shard that is made
-    rows_N: np.ndarray  # int64, rows of the file
+    targets_N: np.ndarray  # int32, rows of the shard that is made
+    rows_N: np.ndarray  # int32, rows of the file
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Where the samples of a shard's rows lie."""
+
+    paths: list[str]
+    file_N: np.ndarray  # int32, places in paths
+    row_N: np.ndarray  # int32, rows of the file
 
 
 @dataclass(frozen=True)
 class ShardRows:
-    """The rows of a view's shard and where each one comes from; a row that nothing names is absent."""
+    """The rows of a view's shard and where each one comes from; a row that nothing names is absent.
 
-    keys: list[str]
-    feature_keys: list[str]
-    encode: list[tuple[int, str, int]]  # row, and the file and row of its media
-    repeats: list[tuple[int, int]]  # row, and the row among encode whose input is the same
+    It names no key: runners copy and compress a job's elements several times, and numbers cost them little.
+    """
+
+    samples: Samples
+    encode_N: np.ndarray  # int32
+    repeats: list[tuple[int, int]]  # row, and the one of encode_N whose input is the same
     copies: list[Copies]
 
 
@@ -60,12 +72,13 @@ class _Loaded:
 class EncodeShard:
     """Writes one shard of a view. The model is loaded once in a process, and only where there is something to encode.
 
-    dim: length of a stored vector if it is known without the model.
+    rev: of the view; dim: length of a stored vector if it is known without the model.
     """
 
     view: View
     encoder: Encoder
     device: str
+    rev: str
     dim: int | None = None
     shared: Shared = field(default_factory=Shared)
 
@@ -73,43 +86,46 @@ class EncodeShard:
         inputs: ShardRows = task.inputs
         is_sequence = self.view.pooling == "sequence"
         schema = view_schema(dim=self._dim(inputs), dtype=self.view.dtype, is_sequence=is_sequence)
-        rows: list[Row | None] = [None] * len(inputs.keys)
+        keys, digests = _identities(inputs.samples, self.view.input)
+        rows: list[Row | None] = [None] * len(keys)
         _copy(inputs.copies, rows)
-        progress.add(len(rows) - len(inputs.encode), 0)
-        rejects = self._encode(inputs, schema, rows, progress)
+        progress.add(len(rows) - len(inputs.encode_N), 0)
+        errors = self._encode(inputs, schema, rows, progress)
+        rejects = tuple(self._reject(keys[row], error) for row, error in sorted(errors.items()))
+        feature_keys = [feature_key(self.rev, digest) for digest in digests]
         vectors = [row[0] if row else None for row in rows]
         times = [row[1] if row else None for row in rows] if is_sequence else ()
-        write_shard(task.path, view_batch(schema, inputs.keys, inputs.feature_keys, vectors, times))
+        write_shard(task.path, view_batch(schema, keys, feature_keys, vectors, times))
         progress.report()
-        return ShardRecord(describe_shard(task.name, task.path), task.fingerprint, len(rows), tuple(rejects))
+        return ShardRecord(describe_shard(task.name, task.path), task.fingerprint, len(rows), rejects)
 
     def _load(self) -> Encoder:
         return self.shared.acquire(lambda: _Loaded(self.encoder, self.device)).encoder
 
     def _dim(self, inputs: ShardRows) -> int:
-        if self.dim is not None and not inputs.encode:
+        if self.dim is not None and not len(inputs.encode_N):
             return self.dim
         return pooled_dim(self._load().dim, self.view.pooling)
 
     def _encode(
         self, inputs: ShardRows, schema: pa.Schema, rows: list[Row | None], progress: ShardProgress
-    ) -> list[Reject]:
-        """Encode what is to be encoded into the rows, and say what could not be."""
-        rejects: dict[int, MediaError] = {}
-        if not inputs.encode:
-            return []
+    ) -> dict[int, MediaError]:
+        """Encode what is to be encoded into the rows, and say by row what could not be."""
+        errors: dict[int, MediaError] = {}
+        if not len(inputs.encode_N):
+            return errors
         for index, outcome in encode_samples(self._load(), _media(inputs, self.view.input)):
             made = self._finish(outcome, schema) if isinstance(outcome, Encoded) else outcome
             if isinstance(made, MediaError):
-                rejects[index] = made
+                errors[index] = made
             else:
                 rows[index] = made
             progress.add(1, int(isinstance(made, MediaError)))
         for index, first in inputs.repeats:
             rows[index] = rows[first]
-            if first in rejects:
-                rejects[index] = rejects[first]
-        return [self._reject(inputs.keys[index], error) for index, error in sorted(rejects.items())]
+            if first in errors:
+                errors[index] = errors[first]
+        return errors
 
     def _finish(self, encoded: Encoded, schema: pa.Schema) -> Row | MediaError:
         vector, times = pool(encoded.vectors_TD, encoded.times_T2, self.view.pooling)
@@ -134,12 +150,21 @@ def _copy(copies: Sequence[Copies], rows: list[Row | None]) -> None:
             rows[target] = row
 
 
+def _identities(samples: Samples, modality: str) -> tuple[list[str], list[str | None]]:
+    """The key of each sample, and the digest of its modality."""
+    tables = [read_shard(Path(path), ["key", "digests"]) for path in samples.paths]
+    starts = np.cumsum([0, *(table.num_rows for table in tables)])
+    taken = pa.concat_tables(tables).take(starts[samples.file_N] + samples.row_N)
+    return taken.column("key").to_pylist(), pc.struct_field(taken.column("digests"), modality).to_pylist()
+
+
 def _media(inputs: ShardRows, modality: str) -> Iterator[tuple[int, Media]]:
-    tables: dict[str, pa.Table] = {}
-    for index, path, row in inputs.encode:
-        if path not in tables:  # mapped once
-            tables[path] = read_shard(Path(path))
-        yield index, read_media(tables[path], row, modality)
+    samples, tables = inputs.samples, dict[int, pa.Table]()
+    for index in inputs.encode_N.tolist():
+        file = int(samples.file_N[index])
+        if file not in tables:  # mapped once
+            tables[file] = read_shard(Path(samples.paths[file]))
+        yield index, read_media(tables[file], int(samples.row_N[index]), modality)
 
 
 def read_media(table: pa.Table, row: int, modality: str) -> Media:

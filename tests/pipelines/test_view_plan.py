@@ -38,22 +38,9 @@ def test_plan_view_encodes_each_input_once(tmp_path: Path) -> None:
     planned = plan(SOUND, tmp_path)
     (task,) = planned.tasks
 
-    assert task.inputs.encode == [(0, "media.arrow", 0), (2, "media.arrow", 2)]
-    assert task.inputs.repeats == [(3, 0)]
+    assert (task.inputs.samples.paths, task.inputs.samples.row_N.tolist()) == (["media.arrow"], [0, 1, 2, 3])
+    assert (task.inputs.encode_N.tolist(), task.inputs.repeats) == ([0, 2], [(3, 0)])
     assert (planned.num_to_encode, planned.kept, planned.rejects, planned.dim) == (2, {}, [], None)
-
-
-def test_a_feature_key_is_the_rev_and_the_digest_of_the_input(tmp_path: Path) -> None:
-    views = [
-        SOUND,
-        View(name="other", input="audio", encoder="logmel-mfcc"),
-        View(name="sound", input="audio", encoder="logmel-mfcc", pooling="max"),
-    ]
-    first, renamed, pooled = (plan(view, tmp_path).tasks[0].inputs.feature_keys for view in views)
-
-    assert first[0] == first[3] != first[1] != first[2]
-    assert renamed == first
-    assert not set(pooled) & set(first)
 
 
 def test_a_shard_is_named_by_its_rev_keys_and_inputs(tmp_path: Path) -> None:

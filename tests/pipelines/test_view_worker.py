@@ -13,13 +13,14 @@ from test_align import RATE_HZ, recording
 from features.encoders.base import Audio, Media, Prepared, Video
 from features.errors import ShardError
 from features.reasons import Reason
-from features.rev import digest_file
+from features.rev import digest_bytes, digest_file, feature_key
 from features.sample import MEDIA_SCHEMA, media_row
 from features.shards import read_shard, shard_writer
 from features.view import View
+from pipelines.digests import sample_digests
 from pipelines.job import ShardRecord, ShardTask
 from pipelines.progress import ShardProgress
-from pipelines.view_worker import Copies, EncodeShard, ShardRows, read_media
+from pipelines.view_worker import Copies, EncodeShard, Samples, ShardRows, read_media
 
 TEXTS = ["one", None, "three", "fourteen", "five"]
 
@@ -59,7 +60,8 @@ def write_media(folder: Path, texts: Sequence[str | None]) -> Path:
     with shard_writer(path, MEDIA_SCHEMA) as writer:
         for index, text in enumerate(texts):
             identity = {"key": f"rec/{index}", "recording": "rec", "group": "rec", "split": "train", "variant": 0}
-            writer.append(media_row(**identity, text=text, source_digest="0"))
+            row = media_row(**identity, text=text, source_digest="0")
+            writer.append({**row, "digests": sample_digests(row)})
     return path
 
 
@@ -68,17 +70,15 @@ def make(
 ) -> tuple[ShardRecord, pa.Table]:
     """The record and the rows of a shard over all samples of the media shard; copies: rows that are stored already;
     repeats: rows whose text is that of another."""
-    table = read_shard(media)
-    keys, texts = table["key"].to_pylist(), table["text"].to_pylist()
+    texts = read_shard(media)["text"].to_pylist()
     elsewhere = {*repeats, *(row for copy in copies for row in copy.targets_N.tolist())}
     rows = ShardRows(
-        keys=keys,
-        feature_keys=[f"print of {key}" for key in keys],
-        encode=[(row, str(media), row) for row, text in enumerate(texts) if text is not None and row not in elsewhere],
+        samples=Samples([str(media)], np.zeros(len(texts), np.int32), np.arange(len(texts), dtype=np.int32)),
+        encode_N=np.array([row for row, text in enumerate(texts) if text is not None and row not in elsewhere]),
         repeats=list(repeats.items()),
         copies=list(copies),
     )
-    task = ShardTask("shard", str(folder), "shard.arrow", "0", len(keys), rows)
+    task = ShardTask("shard", str(folder), "shard.arrow", "0", len(texts), rows)
     record = worker(task, ShardProgress(folder / "progress"))
     return record, read_shard(task.path)
 
@@ -88,7 +88,7 @@ def copies_of(path: Path, targets: Sequence[int], rows: Sequence[int]) -> Copies
 
 
 def worker_of(encoder: CountingEncoder, **declared: Any) -> EncodeShard:
-    return EncodeShard(View(name="letters", input="text", encoder="counting", **declared), encoder, "cpu")
+    return EncodeShard(View(name="letters", input="text", encoder="counting", **declared), encoder, "cpu", "rev")
 
 
 def test_encode_shard_keeps_the_order_and_a_null_where_a_sample_lacks_the_modality(tmp_path: Path) -> None:
@@ -96,6 +96,8 @@ def test_encode_shard_keeps_the_order_and_a_null_where_a_sample_lacks_the_modali
     record, table = make(worker_of(CountingEncoder(), pooling="max"), tmp_path, media)
 
     assert table["key"].to_pylist() == [f"rec/{index}" for index in range(5)]
+    inputs = [None if text is None else digest_bytes(text.encode()) for text in TEXTS]
+    assert table["feature_key"].to_pylist() == [feature_key("rev", digest) for digest in inputs]
     assert table["embedding"].to_pylist() == [
         None if text is None else [max(map(ord, text)), len(text) - 1, 1] for text in TEXTS
     ]
@@ -173,7 +175,7 @@ def test_encode_shard_loads_no_model_where_there_is_nothing_to_encode(tmp_path: 
     media = write_media(tmp_path, ["one", None])
     make(worker_of(CountingEncoder()), tmp_path / "old", media)
     encoder = CountingEncoder()
-    worker = EncodeShard(worker_of(encoder).view, encoder, "cpu", dim=encoder.dim)
+    worker = replace(worker_of(encoder), dim=encoder.dim)
     copies = copies_of(tmp_path / "old" / "shard.arrow", [0], [0])
     _, table = make(worker, tmp_path / "new", media, copies=[copies])
 
