@@ -1,17 +1,16 @@
 """Drift: how the vectors of a view moved between two versions."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from features.measures import VectorMeasure
 from features.pairing import Part
 from features.reading import ShardReader
 from features.view import StoredView
 
-_QUANTILES = {"p5": 0.05, "p50": 0.5, "p95": 0.95}
-_DROPPED_BITS = 14  # of a float32: norms within a 512th of each other are counted as one
-_NUM_NORMS = 1 << (31 - _DROPPED_BITS)
+_QUANTILES = {"p5": "0.05", "p50": "0.5", "p95": "0.95"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Drift:
     """Running measures of two versions of a view; what it keeps does not grow with them."""
 
     def __init__(self, old_dim: int, new_dim: int) -> None:
-        self._old, self._new = _VectorMeasure(old_dim), _VectorMeasure(new_dim)
+        self._old, self._new = _Version(old_dim), _Version(new_dim)
         self._num_pairs = 0
         self._cosine_sum = 0.0
         self._cosine_min = 1.0
@@ -91,12 +90,13 @@ class Drift:
 
     def to_json(self) -> dict[str, Any]:
         """The measures of both, and the cosines between them; null where there is nothing to measure."""
-        norms = float(np.linalg.norm(self._old.sum_D) * np.linalg.norm(self._new.sum_D))
-        has_means = self._old.dim == self._new.dim and norms > 0
+        old_D, new_D = self._old.measure.mean(), self._new.measure.mean()
+        norms = float(np.linalg.norm(old_D) * np.linalg.norm(new_D))
+        has_means = len(old_D) == len(new_D) and norms > 0
         return {
             "old": self._old.to_json(),
             "new": self._new.to_json(),
-            "cosine_of_means": float(self._old.sum_D @ self._new.sum_D) / norms if has_means else None,
+            "cosine_of_means": float(old_D @ new_D) / norms if has_means else None,
             "cosines": {
                 "keys": self._num_pairs,
                 "mean": self._cosine_sum / self._num_pairs if self._num_pairs else None,
@@ -106,46 +106,27 @@ class Drift:
 
 
 @dataclass
-class _VectorMeasure:
-    """Running measures of vectors; one with a value that is not finite counts in non_finite_D and in nothing else."""
+class _Version:
+    """Running measures of a version's vectors; one with a value that is not finite counts in non_finite_D alone."""
 
     dim: int
-    num_vectors: int = 0
-    norm_sum: float = 0.0
-    num_by_norm: np.ndarray = field(default_factory=lambda: np.zeros(_NUM_NORMS, np.int64))
 
     def __post_init__(self) -> None:
-        self.sum_D = np.zeros(self.dim)
-        self.low_D = np.full(self.dim, np.inf, np.float32)
-        self.high_D = np.full(self.dim, -np.inf, np.float32)
+        self.measure = VectorMeasure(self.dim)
         self.non_finite_D = np.zeros(self.dim, dtype=bool)
 
     def add(self, vectors_VD: np.ndarray) -> None:
-        finite_VD = np.isfinite(vectors_VD)
-        self.non_finite_D |= ~finite_VD.all(axis=0)
-        whole_VD = vectors_VD[finite_VD.all(axis=1)]
-        if len(whole_VD):
-            norms_V = np.linalg.norm(whole_VD, axis=1)
-            self.num_vectors += len(norms_V)
-            self.norm_sum += float(norms_V.sum(dtype=np.float64))
-            # Bits of positive floats rise with their values, so their upper ones are a histogram's bins.
-            self.num_by_norm += np.bincount(norms_V.view(np.uint32) >> _DROPPED_BITS, minlength=_NUM_NORMS)
-            self.sum_D += whole_VD.sum(axis=0, dtype=np.float64)
-            self.low_D = np.minimum(self.low_D, whole_VD.min(axis=0))
-            self.high_D = np.maximum(self.high_D, whole_VD.max(axis=0))
+        finite_V = self.measure.add(vectors_VD)
+        self.non_finite_D |= ~np.isfinite(vectors_VD[~finite_V]).all(axis=0)
 
     def to_json(self) -> dict[str, Any]:
+        norms, deviation_D = self.measure.norms.summary(), self.measure.deviations()
         return {
-            "vectors": self.num_vectors,
-            "norm_mean": self.norm_sum / self.num_vectors if self.num_vectors else None,
-            "norm_quantiles": {name: self._norm_at(share) for name, share in _QUANTILES.items()},
-            "dead_dimensions": float((self.low_D == self.high_D).mean()) if self.num_vectors > 1 else None,
+            "vectors": self.measure.num,
+            "norm_mean": norms["mean"] if norms else None,
+            "norm_quantiles": {
+                name: norms["quantiles"][share] if norms else None for name, share in _QUANTILES.items()
+            },
+            "dead_dimensions": None if deviation_D is None else float((deviation_D == 0).mean()),
             "non_finite_dimensions": float(self.non_finite_D.mean()),
         }
-
-    def _norm_at(self, share: float) -> float | None:
-        """The norm that this share of the vectors does not exceed, to the middle of its bin."""
-        if not self.num_vectors:
-            return None
-        bin_ = int(np.searchsorted(np.cumsum(self.num_by_norm), share * self.num_vectors))
-        return float(np.uint32((bin_ << _DROPPED_BITS) + (1 << (_DROPPED_BITS - 1))).view(np.float32))

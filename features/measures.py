@@ -103,6 +103,11 @@ class VectorMeasure:
         self._sum_D += chunk_VD.sum(axis=0)
         self._square_sum_D += np.einsum("vd,vd->d", chunk_VD, chunk_VD)
 
+    def mean(self) -> np.ndarray:
+        """float64 [dim]; zero without vectors."""
+        origin_D = 0.0 if self._origin_D is None else self._origin_D
+        return origin_D + self._sum_D / max(self.num, 1)
+
     def deviations(self) -> np.ndarray | None:
         """float64 [dim], the standard deviation of each dimension, exactly 0 where it never varies; None below two."""
         if self.num < 2:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from features.diff import differing
+
 _SHOWN_CHARS = 12  # of a digest
 _SHOWN_NAMES = 3  # of modules
 
@@ -19,22 +21,7 @@ class Difference:
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:
     """The parts whose values differ, in the order of their names."""
-    old, new = _flat(before), _flat(after)
-    return [
-        Difference(part, old.get(part), new.get(part))
-        for part in sorted(old.keys() | new.keys())
-        if part not in old or part not in new or old[part] != new[part]
-    ]
-
-
-def _flat(definition: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in definition.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
+    return [Difference(part, *values) for part, values in differing(before, after).items()]
 
 
 def describe(found: Sequence[Difference], names: Mapping[str, str]) -> list[str]:

@@ -62,6 +62,7 @@ def test_vector_measure_does_not_depend_on_pieces(vectors_VD, piece):
     assert measure.num == len(vectors_VD)
     assert measure.norms.summary()["max"] == pytest.approx(np.linalg.norm(exact_VD, axis=1).max(), rel=1e-5)
     assert measure.deviations() == pytest.approx(exact_VD.std(axis=0), rel=1e-3, abs=1e-3)
+    assert measure.mean() == pytest.approx(exact_VD.mean(axis=0), rel=1e-5, abs=1e-3)
     dead_D = (vectors_VD == vectors_VD[0]).all(axis=0)
     assert ((measure.deviations() == 0) == dead_D).all()
 
