@@ -1,6 +1,7 @@
 """Samples and views side by side: what the columns are called and how a shard's become one table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,21 @@ def shard_table(reader: ShardReader, index: int, views: Sequence[str]) -> pa.Tab
         for field, column in zip(view_fields(view, dtype=view.dtype), columns, strict=True):
             table = table.append_column(field, column)
     return table
+
+
+def chosen_tables(reader: ShardReader, views: Sequence[str], rows_N: np.ndarray | None) -> Iterator[pa.Table]:
+    """What shard_table() gives of some rows, rising, or of all: a table for each shard that has any.
+
+    A shard that is taken whole is not copied.
+    """
+    for index, (start, stop) in enumerate(pairwise(reader.starts)):
+        if rows_N is None:
+            yield shard_table(reader, index, views)
+            continue
+        chosen_N = rows_N[slice(*np.searchsorted(rows_N, [start, stop]))]
+        if len(chosen_N):
+            table = shard_table(reader, index, views)
+            yield table if len(chosen_N) == table.num_rows else take_rows(table, chosen_N - start)
 
 
 def empty_table(reader: ShardReader, views: Sequence[str]) -> pa.Table:

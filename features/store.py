@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.columns import empty_table, shard_table, take_rows
+from features.columns import chosen_tables, empty_table
 from features.encoders.base import Encoded
 from features.errors import StoreError, nearest
 from features.files import FolderFiles, StoreFiles, open_first
@@ -85,18 +85,8 @@ class Store:
         sample column is in <name>_embedding; a sequence's intervals are in <name>_start_s and <name>_end_s.
         Raises StoreError for an unknown view or split, QueryError for a condition that cannot be read.
         """
-        parts = []
-        starts = self.reader.starts
         rows_N = None if split is None and where is None else self.rows(split=split, where=where)
-        for index in range(len(self.reader.shards)):
-            if rows_N is None:
-                parts.append(shard_table(self.reader, index, views))
-                continue
-            first, last = np.searchsorted(rows_N, starts[index : index + 2])
-            if last > first:
-                part = shard_table(self.reader, index, views)
-                whole = last - first == part.num_rows
-                parts.append(part if whole else take_rows(part, rows_N[first:last] - starts[index]))
+        parts = list(chosen_tables(self.reader, views, rows_N))
         return pa.concat_tables(parts) if parts else empty_table(self.reader, views)
 
     def rows(self, *, split: str | None = None, where: str | None = None) -> np.ndarray:

@@ -4,10 +4,9 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 
-from features.columns import empty_table, shard_table, take_rows
+from features.columns import chosen_tables, empty_table
 from features.view import StoredView
 
 if TYPE_CHECKING:
@@ -47,13 +46,6 @@ class Selection:
 
     def tables(self) -> Iterator[pa.Table]:
         """The samples of each shard that has any, in key order, each column in one piece."""
-        starts = self._reader.starts
         schema: Any = self.schema
-        for index in range(len(starts) - 1):
-            first, last = np.searchsorted(self._rows_N, starts[index : index + 2])
-            if last > first:
-                part = shard_table(self._reader, index, self._names).combine_chunks()
-                chosen = (
-                    part if last - first == len(part) else take_rows(part, self._rows_N[first:last] - starts[index])
-                )
-                yield chosen.cast(schema)
+        for table in chosen_tables(self._reader, self._names, self._rows_N):
+            yield table.combine_chunks().cast(schema)
