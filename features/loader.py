@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from features.encoders.base import Encoded
 from features.errors import StoreError
-from features.manifest import parse_manifest
 from features.order import EpochOrder
 from features.reading import ShardReader
 from features.rev import digest_bytes, digest_json
@@ -64,13 +63,12 @@ class Batches:
         self._present = {name: _all_present(reader, name) for name in self.dtypes}
 
     def __getstate__(self) -> dict[str, Any]:
-        """What another process needs to open the same version itself."""
-        return {**self.__dict__, "_reader": self._reader.files, "_samples": None, "_present": None}
+        """Another process reads for itself what was read of the store."""
+        return {**self.__dict__, "_samples": None, "_present": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        files = state["_reader"]
-        self._open(ShardReader(files, parse_manifest(files.manifest, files.folder)))
+        self._open(self._reader)
 
     def __len__(self) -> int:
         """Steps in a whole epoch, the same on every rank."""

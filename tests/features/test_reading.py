@@ -87,6 +87,14 @@ def test_gather_refuses_a_row_outside_the_store(store: Store, row: int) -> None:
         store.reader.gather("image", np.array([0, row]))
 
 
+@pytest.mark.parametrize("dtype", ["uint32", "int8", "uint8"])
+def test_gather_takes_rows_of_any_whole_type(store: Store, dtype: str) -> None:
+    rows_N = np.arange(NUM_SAMPLES - 1, 0, -11)
+
+    found = store.reader.gather("image", rows_N.astype(dtype))  # their places in memory are too large for the type
+    assert np.array_equal(found, store.reader.gather("image", rows_N), equal_nan=True)
+
+
 def test_key_at_is_the_inverse_of_locate(store: Store) -> None:
     assert [store.reader.key_at(row) for row in store.reader.locate(KEYS)] == KEYS
 
