@@ -5,8 +5,11 @@ answer is a function of the embeddings and the query alone: not of blocks, threa
 """
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -15,12 +18,14 @@ from features.nearest_rows import Pairs, Piece, ViewRows, join_pairs
 if TYPE_CHECKING:
     from torch import Tensor
 
-_PIECE_BYTES = 3 << 19  # of float32, for each thread: a core's own cache has 1 to 2 MiB
+_PIECE_BYTES = 3 << 19  # of float32: a core's own cache has 1 to 2 MiB
 _SCORES_BYTES = 1 << 20
 _BLOCK_ROWS = 4096
 _QUERIES_AT_ONCE = 1024  # bounds the scores of a block
 _MOST_UNSETTLED = 4096
 _TINY = float(np.finfo(np.float32).tiny)
+
+Result = TypeVar("Result")
 
 
 def exact_neighbours(view: ViewRows, queries_QD: np.ndarray, rows_N: np.ndarray, *, k: int, metric: str) -> Pairs:
@@ -39,12 +44,21 @@ def exact_neighbours(view: ViewRows, queries_QD: np.ndarray, rows_N: np.ndarray,
 def _search(view: ViewRows, queries_QD: np.ndarray, rows_N: np.ndarray, k: int, metric: str) -> Pairs:
     import torch
 
-    piece_rows = max(1, _PIECE_BYTES * torch.get_num_threads() // (4 * view.view.dim))
+    piece_rows = max(1, _PIECE_BYTES // (4 * view.view.dim))
     block_rows = max(piece_rows, min(_BLOCK_ROWS, _SCORES_BYTES // (4 * len(queries_QD))))
-    scan = _Scan(view, queries_QD, k=k, metric=metric, piece_rows=piece_rows, block_rows=block_rows)
-    for pieces in _group(view.cut(rows_N, piece_rows), block_rows):
-        scan.look(rows_N, pieces)
-    scored = view.score(scan.candidates(), queries_QD, metric)
+    blocks = deque(_group(view.cut(rows_N, piece_rows), block_rows))
+
+    def scan() -> _Scan:
+        share = _Scan(view, queries_QD, k=k, metric=metric, piece_rows=piece_rows, block_rows=block_rows)
+        with suppress(IndexError):  # when no block is left
+            while True:
+                share.look(rows_N, blocks.popleft())
+        return share
+
+    shares = _in_threads(scan, min(torch.get_num_threads(), len(blocks)))
+    threshold_Q = np.max([share.threshold_Q for share in shares], axis=0)
+    found = join_pairs([share.candidates() for share in shares])
+    scored = view.score(found.take(found.score_P > threshold_Q[found.query_P]), queries_QD, metric)
     return scored.take(scored.best(k))
 
 
@@ -60,11 +74,29 @@ def _group(pieces: list[Piece], most_rows: int) -> Iterator[list[Piece]]:
         yield group
 
 
+def _in_threads(work: Callable[[], Result], num_threads: int) -> list[Result]:
+    """What work gives in each of the threads.
+
+    Torch's own threads would wait for each other after every step: where other programs want the processor too, that
+    makes a search ten times as long.
+    """
+    import torch
+
+    if num_threads <= 1:
+        return [work()]
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return [future.result() for future in [pool.submit(work) for _ in range(num_threads)]]
+    finally:
+        torch.set_num_threads(before)
+
+
 class _Scan:
-    """A search under way: its buffers, and what of the blocks so far may belong to the answer.
+    """One thread's share of a search: its buffers, and what of its blocks may belong to the answer.
 
     Queries have length 1 here, and a score is the most that the true one can be, since float32 rounds.
-    _threshold_Q: float32 [query], the least that the k-th best true score can be.
+    threshold_Q: float32 [query], the least that the k-th best true score can be.
     """
 
     def __init__(
@@ -83,7 +115,7 @@ class _Scan:
         self._largest_error = 0.0
         self._found: list[Pairs] = []
         self._num_found, self._most_found = 0, 2 * k * len(queries_QD)
-        self._threshold_Q = np.full(len(queries_QD), -math.inf, np.float32)
+        self.threshold_Q = np.full(len(queries_QD), -math.inf, np.float32)
 
     def look(self, rows_N: np.ndarray, pieces: list[Piece]) -> None:
         """Score the pieces of the rows and keep those that may belong to the answer."""
@@ -122,7 +154,7 @@ class _Scan:
 
     def _keep(self, rows_B: np.ndarray, scores_BQ: "Tensor", error: float) -> None:
         places_P = self._above_threshold(scores_BQ, error)
-        num_queries = len(self._threshold_Q)
+        num_queries = len(self.threshold_Q)
         if len(places_P) > 2 * self._k * num_queries and len(rows_B) >= self._k:
             worst_Q = scores_BQ.topk(self._k, dim=0).values[-1].numpy() + np.float32(error)
             self._raise_threshold(np.arange(num_queries), worst_Q)
@@ -140,14 +172,14 @@ class _Scan:
         """Places in the flat scores. Most blocks have few or none: numpy finds those in less time than torch."""
         import torch
 
-        threshold_Q = torch.from_numpy(self._threshold_Q - np.float32(error))
+        threshold_Q = torch.from_numpy(self.threshold_Q - np.float32(error))
         above_BQ = torch.gt(scores_BQ, threshold_Q, out=self._above_BQ[: scores_BQ.shape[0]])
         return np.flatnonzero(above_BQ.numpy())
 
     def _raise_threshold(self, query_H: np.ndarray, worst_H: np.ndarray) -> None:
         """worst_H: float32 [query], the k-th best score of each of the queries so far."""
         least_H = worst_H - np.float32(2 * self._largest_error)
-        self._threshold_Q[query_H] = np.maximum(self._threshold_Q[query_H], least_H)
+        self.threshold_Q[query_H] = np.maximum(self.threshold_Q[query_H], least_H)
 
     def _tighten(self) -> None:
         """Forget what cannot belong to the answer; where too much is within the error of float32, settle it exactly."""
@@ -157,7 +189,7 @@ class _Scan:
         full_F = counts_F == self._k
         self._raise_threshold(queries_F[full_F], best.score_P[np.cumsum(counts_F) - 1][full_F])
         found = self.candidates()
-        num_wanted = self._k * len(self._threshold_Q)
+        num_wanted = self._k * len(self.threshold_Q)
         if len(found) > _MOST_UNSETTLED + 4 * num_wanted:
             found = found.take(self._view.score(found, self._queries_QD, self._metric).best(self._k))
         self._found, self._num_found = [found], len(found)
@@ -166,7 +198,7 @@ class _Scan:
     def candidates(self) -> Pairs:
         """What has been found and may belong to the answer."""
         found = join_pairs(self._found)
-        return found.take(found.score_P > self._threshold_Q[found.query_P])
+        return found.take(found.score_P > self.threshold_Q[found.query_P])
 
 
 def _error_of_product(dim: int) -> float:

@@ -122,3 +122,17 @@ def test_exact_neighbours_of_no_rows_and_of_no_queries(tmp_path):
     view = view_of(tmp_path, [np.ones(2)])
     assert len(exact_neighbours(view, np.ones((2, 2)), np.arange(0), k=3, metric="dot")) == 0
     assert len(exact_neighbours(view, np.empty((0, 2)), np.arange(1), k=3, metric="dot")) == 0
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_exact_neighbours_are_the_same_with_any_number_of_threads(normal, monkeypatch, num_threads):
+    monkeypatch.setattr(nearest_exact, "_BLOCK_ROWS", 200)
+    view, stored, queries_QD = normal
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(num_threads)
+        found = exact_neighbours(view, queries_QD, np.arange(3000), k=10, metric="cosine")
+        assert torch.get_num_threads() == num_threads
+    finally:
+        torch.set_num_threads(before)
+    assert answers_of(found, 20) == brute_force(stored, queries_QD, np.arange(3000), 10, "cosine")
