@@ -45,11 +45,12 @@ class FolderFiles:
     def __init__(self, folder: Path) -> None:
         """Raises StoreError if the folder holds no store."""
         self.folder = folder
-        self.manifest = self._hold(folder / MANIFEST_FILE)
+        self._place = folder.absolute()  # the process may go to another folder before it reads a shard
+        self.manifest = self._hold(self._place / MANIFEST_FILE)
 
     def places(self, name: str) -> Iterator[Path]:
-        yield self.folder / name
-        yield retired_folder(self.folder) / name
+        yield self._place / name
+        yield retired_folder(self._place) / name
 
     def _hold(self, path: Path) -> bytes:
         """The content of the manifest, which stays locked as long as this object lives: a writer sees that."""
@@ -58,7 +59,7 @@ class FolderFiles:
                 file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except (FileNotFoundError, NotADirectoryError):
                 raise StoreError(
-                    f"{path.parent} holds no {MANIFEST_FILE}, so it is no feature store: run 'dvc repro embed'"
+                    f"{self.folder} holds no {MANIFEST_FILE}, so it is no feature store: run 'dvc repro embed'"
                 ) from None
             hold = weakref.finalize(self, os.close, file)
             content = os.pread(file, os.fstat(file).st_size, 0)
@@ -66,7 +67,7 @@ class FolderFiles:
                 # DVC puts a copy in the place of a link to its cache before a stage runs, and no writer would see the
                 # lock. Who may not write here is not seen then.
                 with suppress(OSError):
-                    _keep_manifest(self.folder, path, content)
+                    _keep_manifest(self._place, path, content)
             fcntl.flock(file, fcntl.LOCK_SH)
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file), path.stat()):
@@ -74,13 +75,13 @@ class FolderFiles:
             hold()  # it was replaced or removed between the calls
 
     def __getstate__(self) -> dict[str, object]:
-        return {"folder": self.folder, "manifest": self.manifest}
+        return {"folder": self.folder, "_place": self._place, "manifest": self.manifest}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         """Raises StoreError if the version is there no longer."""
         self.__dict__.update(state)
-        aside = retired_folder(self.folder).glob(f"{_manifest_name(self.manifest)}-*.json")
-        for place in (self.folder / MANIFEST_FILE, *aside):
+        aside = retired_folder(self._place).glob(f"{_manifest_name(self.manifest)}-*.json")
+        for place in (self._place / MANIFEST_FILE, *aside):
             with suppress(FileNotFoundError):
                 if place.read_bytes() == self.manifest and self._hold(place) == self.manifest:
                     return

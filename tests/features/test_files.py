@@ -167,6 +167,17 @@ def test_files_give_the_same_version_after_pickling(store: Path, versions: list[
         pickle.loads(pickled)
 
 
+def test_reader_may_go_to_another_folder(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    opened = features.open("store")
+    pickled = pickle.dumps(opened)
+
+    monkeypatch.chdir("/")
+
+    for found in (opened, pickle.loads(pickled)):
+        assert (found.get(found.keys, "image") == 0).all()
+
+
 def test_publishing_the_same_version_again_changes_nothing(store: Path, versions: list[Path]) -> None:
     reader = features.open(store)
     before = {name: os.stat(store / name).st_size for name in _names(store)}
