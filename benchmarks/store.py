@@ -102,9 +102,10 @@ class Comparison:
         self._each(workers, "open", "open")
         self._each(workers, "checksum", "checksum")
         self._check_vectors(workers)
+        # First, since it also brings all pages into the memory of each process that maps its files.
+        self._rounds(workers, SCAN, "scan", budget_s=self.budget_s / 2)
         self._rounds(workers, GET, "get")
         self._rounds(workers, ONE, "one")
-        self._rounds(workers, SCAN, "scan", budget_s=self.budget_s / 2)
         self._rounds(workers, EPOCH, "epoch", num_workers=0, budget_s=self.budget_s)
         self._close(workers)
         # In processes of their own, for not all libraries can go from one process to workers.
