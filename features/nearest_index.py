@@ -37,8 +37,8 @@ _ROUNDS = 10
 _ADDED_ROWS = 4096
 _UNUSED_DAYS = 30
 _LARGEST_EXACT = 1 << 30
-"""Numbers in the embeddings that are searched, up to which exact search is the default. Two cores need about a third
-of a second for so many, and an index is built in the time of about a hundred such queries."""
+"""Numbers in the embeddings that are searched, up to which exact search is the default. Two cores need about half a
+second for so many, and build an index in the time of a few hundred such queries."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _train(view: ViewRows, rows_N: np.ndarray) -> Any:
     num_lists = max(1, math.isqrt(len(rows_N)))
     index = faiss.index_factory(view.view.dim, f"IVF{num_lists},RaBitQ", faiss.METRIC_INNER_PRODUCT)
     index.cp.niter, index.cp.min_points_per_centroid = _ROUNDS, 1
-    index.train(_units(view.vectors(_sample(rows_N, num_lists * _TRAINED_ROWS))).astype(np.float32))
+    index.train(_units(view.vectors(_sample(rows_N, num_lists * _TRAINED_ROWS), np.float32)))
     return index
 
 

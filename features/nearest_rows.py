@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -131,9 +131,9 @@ class ViewRows:
         norms_B = self.norms_N[rows_B]
         return None if (norms_B == _UNKNOWN).any() else norms_B
 
-    def vectors(self, rows_P: np.ndarray) -> np.ndarray:
-        """float64 [n, dim] at any rows; NaN where absent."""
-        return self._reader.gather(self.name, rows_P).astype(np.float64)
+    def vectors(self, rows_P: np.ndarray, dtype: type[np.floating[Any]] = np.float64) -> np.ndarray:
+        """[n, dim] at any rows; NaN where absent."""
+        return self._reader.gather(self.name, rows_P).astype(dtype)
 
     def score(self, pairs: Pairs, queries_QD: np.ndarray, metric: str) -> Pairs:
         """The pairs with their scores taken in float64 and rounded once; a cosine with a vector of length 0 is 0.
