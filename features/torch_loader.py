@@ -127,8 +127,10 @@ class TensorLoader:
         if isinstance(part, list):
             return part
         stored = torch.as_tensor(part)
-        own = torch.empty(stored.shape, dtype=_dtype(dtype) if dtype else stored.dtype, pin_memory=self._pin_memory)
-        return own.copy_(stored)
+        wanted = _dtype(dtype) if dtype else stored.dtype
+        if self._workers is None and not self._pin_memory:
+            return stored.to(wanted)  # it was gathered for this batch alone
+        return torch.empty(stored.shape, dtype=wanted, pin_memory=self._pin_memory).copy_(stored)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the loop that takes the batches is."""
