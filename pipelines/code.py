@@ -2,9 +2,12 @@
 
 from features.rev import digest_code
 
-# What lists, spreads, counts and reports the work decides no byte of a shard.
+# What lists, spreads, counts and reports the work decides no byte of a shard; nor does the store's door, through which
+# one comes to all that can be asked of a store.
 _PLUMBING = frozenset(
     {
+        "features",
+        "features.store",
         *(f"features.{name}" for name in ("errors", "reasons", "rev", "view")),
         *(
             f"pipelines.{name}"
@@ -14,7 +17,10 @@ _PLUMBING = frozenset(
 )
 
 
-def stage_code(module: str) -> dict[str, str]:
+def stage_code(*modules: str) -> dict[str, str]:
     """Digest by module of the code behind one stage: its own, all that it imports, and the writing of shards, without
-    what moves the work."""
-    return digest_code(module, "features.shards", without=_PLUMBING)
+    what moves the work.
+
+    modules: the stage's own, and what it reaches through the store's door.
+    """
+    return digest_code(*modules, "features.shards", without=_PLUMBING)

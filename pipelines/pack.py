@@ -37,7 +37,7 @@ def pack(params: PackParams, before: Sequence[Path], store: Path, folder: Path, 
     rows = _with_sources(read_inventory(before).to_pylist(), opened)
     settings = {
         **params.model_dump(),
-        "code": stage_code(__name__),
+        "code": stage_code(__name__, "features.reading"),
         "libraries": library_versions(["av", "numpy", "soundfile", "webdataset"]),
         "views": {name: view.rev for name, view in opened.manifest.views.items()},
     }

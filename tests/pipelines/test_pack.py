@@ -79,3 +79,11 @@ def test_pack_leaves_tars_alone_that_another_run_writes(segments: Path, tmp_path
     with writing(packed), pytest.raises(StageError, match="packed is being written by process"):
         run(segments, store_of(tmp_path / "features"), packed)
     assert not packed.exists()
+
+
+def test_the_code_behind_a_tar_is_what_reads_and_packs(segments: Path, tmp_path: Path) -> None:
+    run(segments, store_of(tmp_path / "features"), tmp_path / "packed")
+
+    code = json.loads((tmp_path / "packed" / "manifest.json").read_bytes())["steps"]["pack"]["code"]
+    assert {"pipelines.pack", "pipelines.media.pack", "features.reading", "features.mapping"} <= code.keys()
+    assert not {"features.query", "features.nearest", "features.diff"} & code.keys()
