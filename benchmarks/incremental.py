@@ -40,7 +40,7 @@ from pipelines.view_plan import define_view  # noqa: E402
 
 NUM_SAMPLES, NUM_QUICK = 100_000, 10_000
 SEGMENTS = 10  # samples of one prefix
-DIM = 384
+DIM = 768  # as in benchmarks/store.py
 VIEWS = ("first", "second")
 RECORDINGS_SHARD = 256  # in a shard of clean; a recording is one text here, where params.yaml thinks of long ones
 

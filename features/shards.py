@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -52,7 +53,8 @@ def cut_shards(keys: Sequence[str], target_rows: int) -> list[range]:
         raise ValueError("keys must rise strictly: sort them and remove duplicates first")
     smallest, largest = max(1, target_rows // 4), target_rows * 4
     threshold = (1 << 64) // max(1, target_rows - smallest + 1)
-    hashes = [int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little") for key in keys]
+    digests = b"".join([hashlib.sha256(key.encode()).digest() for key in keys])
+    hashes = np.frombuffer(digests, "<u8")[::4].tolist()  # the first eight bytes of each
     shards, start = [], 0
     while start < len(keys):
         stop = _shard_end(hashes, start, smallest, largest, threshold)

@@ -1,8 +1,9 @@
 """The published version of the store: what embed keeps or copies instead of making it again."""
 
+import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +17,46 @@ from features.view import StoredView
 from pipelines.job import Reject
 
 _REJECT_STAGE = "embed"
-_ROW_COLUMNS = ["key", "feature_key", "embedding"]
+_ARROW_END = b"ARROW1"
 
 
-@dataclass(frozen=True)
 class StoredRows:
-    """Rows of views' shards: what each is, whether it has an embedding, and where it lies."""
+    """Rows of views' shards: what each is, and where it lies. What is not asked for is not read."""
 
-    keys: pa.Array
-    feature_keys: pa.Array
-    present_N: np.ndarray
-    file_N: np.ndarray  # place in files
-    row_N: np.ndarray  # place in the file
-    files: list[tuple[StoredView, Shard]]
+    def __init__(self, folder: Path, files: list[tuple[StoredView, Shard]]) -> None:
+        self.files = files
+        self._paths = [folder / view.name / shard.file for view, shard in files]
+        lengths = [shard.num_rows for _, shard in files]
+        self.file_N = np.repeat(np.arange(len(files)), lengths)  # place in files
+        self.row_N = np.concatenate([np.arange(0), *map(np.arange, lengths)])  # place in the file
+
+    @cached_property
+    def feature_keys(self) -> pa.Array:
+        """The feature key of each row."""
+        return self._column("feature_key")
+
+    @cached_property
+    def keys(self) -> pa.Array:
+        """The sample's key of each row."""
+        return self._column("key")
+
+    def is_present(self, places_N: np.ndarray) -> np.ndarray:
+        """bool [place], whether these rows have an embedding."""
+        present_N = np.zeros(len(places_N), bool)
+        for file in np.unique(self.file_N[places_N]).tolist():
+            is_valid = read_shard(self._paths[file], ["embedding"]).column("embedding").is_valid().to_numpy()
+            of_file_N = self.file_N[places_N] == file
+            present_N[of_file_N] = is_valid[self.row_N[places_N[of_file_N]]]
+        return present_N
+
+    def _column(self, name: str) -> pa.Array:
+        columns = [read_shard(path, [name]).column(name) for path in self._paths]
+        lengths = [len(column) for column in columns]
+        for (_, shard), path, length in zip(self.files, self._paths, lengths, strict=True):
+            if length != shard.num_rows:
+                said = f"holds {length} rows, the manifest says {shard.num_rows}"
+                raise ShardError(f"shard {path} {said}: delete it and run 'dvc repro'")
+        return pa.concat_arrays([pa.array([], pa.string()), *(chunk for column in columns for chunk in column.chunks)])
 
 
 @dataclass(frozen=True)
@@ -38,7 +66,6 @@ class Published:
     folder: Path
     manifest: Manifest | None
     rejects: dict[tuple[str, str], Reject]  # what could not be encoded, by view and key
-    _opened: dict[str, dict[str, pa.Table]] = field(default_factory=dict)  # by view and file, as far as looked at
 
     @property
     def views(self) -> dict[str, StoredView]:
@@ -47,59 +74,37 @@ class Published:
     def sample_shards(self) -> dict[str, Shard]:
         """The shards of the sample table that stand, by file."""
         shards = self.manifest.shards if self.manifest else ()
-        return {shard.file: shard for shard in shards if self._open(SAMPLES_FOLDER, shard, ["key"]) is not None}
+        return {shard.file: shard for shard in shards if _stands(self.folder / SAMPLES_FOLDER / shard.file)}
 
     def view_shards(self, name: str) -> dict[str, Shard]:
         """The shards of a view that stand, by file; none if there is no such view."""
-        if self.manifest is None or name not in self.views:
-            return {}
-        shards = _shards_of(self.views[name], self.manifest)
-        if name not in self._opened:
-            tables = {shard.file: self._open(name, shard, _ROW_COLUMNS) for shard in shards}
-            self._opened[name] = {file: table for file, table in tables.items() if table is not None}
-        return {shard.file: shard for shard in shards if shard.file in self._opened[name]}
+        shards = _shards_of(self.views[name], self.manifest) if self.manifest and name in self.views else []
+        return {shard.file: shard for shard in shards if _stands(self.folder / name / shard.file)}
 
     def rows(self, views: list[StoredView]) -> StoredRows:
-        """All rows that stand of the views, as far as they can be told apart without reading vectors."""
+        """All rows of the views' shards that stand."""
         files = [(view, shard) for view in views for shard in self.view_shards(view.name).values()]
-        tables = [self._opened[view.name][shard.file] for view, shard in files]
-        lengths = [table.num_rows for table in tables]
-        return StoredRows(
-            keys=_joined(table.column("key") for table in tables),
-            feature_keys=_joined(table.column("feature_key") for table in tables),
-            present_N=np.concatenate([np.ones(0, bool), *(_present(table) for table in tables)]),
-            file_N=np.repeat(np.arange(len(files)), lengths),
-            row_N=np.concatenate([np.arange(0), *map(np.arange, lengths)]),
-            files=files,
-        )
+        return StoredRows(self.folder, files)
 
-    def _open(self, folder: str, shard: Shard, columns: list[str]) -> pa.Table | None:
-        """Columns of a file of the version; None if somebody removed it: it is made again.
 
-        Raises ShardError if it is damaged, or is not the one that was published.
-        """
-        path = self.folder / folder / shard.file
-        if not path.exists():
-            return None
-        table = read_shard(path, columns)
-        if table.num_rows != shard.num_rows:
-            raise ShardError(
-                f"shard {path} holds {table.num_rows} rows, the manifest says {shard.num_rows}: delete it and run "
-                "'dvc repro'"
-            )
-        return table
+def _stands(path: Path) -> bool:
+    """Whether a file of the version is there; one that somebody removed is made again.
+
+    Raises ShardError if its end is missing. More than its end is looked at when its rows are needed.
+    """
+    try:
+        with open(path, "rb") as file:
+            file.seek(-min(len(_ARROW_END), os.fstat(file.fileno()).st_size), os.SEEK_END)
+            is_whole = file.read() == _ARROW_END
+    except FileNotFoundError:
+        return False
+    if not is_whole:
+        raise ShardError(f"{path} is no whole Arrow file: delete it and run 'dvc repro'")
+    return True
 
 
 def _shards_of(view: StoredView, manifest: Manifest) -> list[Shard]:
     return [replace(shard, file=view.files[shard.name], digest=view.digests[shard.name]) for shard in manifest.shards]
-
-
-def _joined(columns: Iterator[pa.ChunkedArray]) -> pa.Array:
-    return pa.concat_arrays([pa.array([], pa.string()), *(chunk for column in columns for chunk in column.chunks)])
-
-
-def _present(table: pa.Table) -> np.ndarray:
-    return np.asarray(pc.is_valid(table.column("embedding")).to_numpy())
 
 
 def read_published(folder: Path) -> Published:

@@ -122,14 +122,16 @@ class _RowPlanner:
     def _find_stored(self, digests: list[str | None], rev: str) -> tuple[np.ndarray, np.ndarray]:
         """For each input its place among the stored rows, or nowhere, and whether there is an embedding to copy."""
         stored = self._stored
-        if not len(stored.keys):
+        if not stored.files:
             return np.full(len(digests), _NOWHERE), np.zeros(len(digests), bool)
         feature_keys = pa.array(
             [None if digest is None else feature_key(rev, digest) for digest in digests], pa.string()
         )
         found = pc.index_in(feature_keys, value_set=stored.feature_keys, skip_nulls=True)
         place_N = found.fill_null(_NOWHERE).to_numpy()
-        return place_N, (place_N != _NOWHERE) & stored.present_N[place_N]
+        is_copied_N = place_N != _NOWHERE
+        is_copied_N[is_copied_N] = stored.is_present(place_N[is_copied_N])
+        return place_N, is_copied_N
 
     def _choose(
         self, rows: pa.Table, place_N: np.ndarray, is_copied_N: np.ndarray
