@@ -1,5 +1,6 @@
 """Nearest neighbours: which samples of a store are closest to a vector, a sample, a text, an image or a sound."""
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,8 @@ class Neighbours:
     """Nearest neighbours in one store. What a query needed stays for the next: lengths, an index, an encoder."""
 
     def __init__(self, store: "Store") -> None:
-        self._store = store
+        # The store owns this: a cycle would keep the lock on its version until the garbage collector comes.
+        self._store = weakref.proxy(store)
         self._views: dict[str, ViewRows] = {}
         self._indexes: dict[str, ViewIndex] = {}
         self._encoders = QueryEncoders()

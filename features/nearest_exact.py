@@ -8,7 +8,6 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -50,10 +49,12 @@ def _search(view: ViewRows, queries_QD: np.ndarray, rows_N: np.ndarray, k: int, 
 
     def scan() -> _Scan:
         share = _Scan(view, queries_QD, k=k, metric=metric, piece_rows=piece_rows, block_rows=block_rows)
-        with suppress(IndexError):  # when no block is left
-            while True:
-                share.look(rows_N, blocks.popleft())
-        return share
+        while True:
+            try:
+                block = blocks.popleft()
+            except IndexError:  # none is left
+                return share
+            share.look(rows_N, block)
 
     shares = _in_threads(scan, min(torch.get_num_threads(), len(blocks)))
     threshold_Q = np.max([share.threshold_Q for share in shares], axis=0)

@@ -1,3 +1,7 @@
+import gc
+import weakref
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -107,3 +111,16 @@ def test_nearest_refuses_sequences_and_unknown_views(store):
         store.nearest("words", [1, 0])
     with pytest.raises(StoreError, match="did you mean 'image'"):
         store.nearest("imag", [1, 0])
+
+
+def test_nearest_leaves_no_cycle_that_would_hold_a_version(tmp_path: Path) -> None:
+    build_store(tmp_path, [{"key": f"key{number}"} for number in range(8)], {"image": {"vectors": [np.ones(4)] * 8}})
+    gc.disable()
+    try:
+        store = open_store(tmp_path)
+        store.nearest("image", np.ones(4))
+        gone = weakref.ref(store)
+        del store
+        assert gone() is None
+    finally:
+        gc.enable()
