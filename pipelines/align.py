@@ -56,7 +56,7 @@ class Align:
     schema: ClassVar[pa.Schema] = MEDIA_SCHEMA
 
     def read(self, inputs: Any) -> Iterable[MediaRow]:
-        return read_rows(Path(inputs))
+        return read_rows(inputs.check())
 
     def __call__(self, row: MediaRow) -> Outcome:
         extent = media_extent(row)

@@ -19,7 +19,7 @@ from pipelines.job import Reject, ShardTask
 from pipelines.media.variants import vary_audio, vary_frames, vary_image, vary_text
 from pipelines.params import AugmentParams, BeamParams
 from pipelines.raw import VARIANT_MARK
-from pipelines.stage import Outcome, StageManifest, read_rows, run_stage
+from pipelines.stage import Outcome, ShardBefore, StageManifest, read_rows, run_stage
 
 
 def augment(params: AugmentParams, before: Path, folder: Path, beam: BeamParams) -> None:
@@ -54,8 +54,8 @@ def augment_tasks(params: AugmentParams, manifest: StageManifest, before: Path, 
         num_train = pc.sum(pc.equal(read_shard(path).column("split"), "train")).as_py() or 0
         if num_train:
             fingerprint = digest_json([settings, shard.digest])
-            file = shard_file(shard.name, fingerprint)
-            tasks.append(ShardTask(shard.name, str(folder.resolve()), file, fingerprint, num_train, str(path)))
+            file, inputs = shard_file(shard.name, fingerprint), ShardBefore(str(path), shard.digest)
+            tasks.append(ShardTask(shard.name, str(folder.resolve()), file, fingerprint, num_train, inputs))
     return tasks
 
 
@@ -78,8 +78,9 @@ class Augment:
     schema: ClassVar[pa.Schema] = MEDIA_SCHEMA
 
     def read(self, inputs: Any) -> Iterable[MediaRow]:
-        splits = read_shard(Path(inputs)).column("split").to_pylist()
-        return read_rows(Path(inputs), [index for index, split in enumerate(splits) if split == "train"])
+        path = inputs.check()
+        splits = read_shard(path).column("split").to_pylist()
+        return read_rows(path, [index for index, split in enumerate(splits) if split == "train"])
 
     def __call__(self, row: MediaRow) -> Outcome:
         rows: list[MediaRow] = []

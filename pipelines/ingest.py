@@ -63,11 +63,14 @@ def list_recordings(params: IngestParams) -> tuple[list[dict[str, Any]], list[Re
 
 
 def load_recordings(folder: Path) -> list[dict[str, Any]]:
-    """The rows of the manifest that ingest wrote. Raises StageError if it has not run."""
+    """The rows of the manifest that ingest wrote. Raises StageError if it has not run, or the manifest is damaged."""
     path = folder / RAW_MANIFEST
     if not path.is_file():
         raise StageError(f"{path} does not exist, so stage 'ingest' has not finished: run 'dvc repro ingest'")
-    return list(pq.read_table(path).to_pylist())
+    try:
+        return list(pq.read_table(path).to_pylist())
+    except pa.ArrowInvalid as error:
+        raise StageError(f"{path} is no whole Parquet file ({error}): run 'dvc repro -f ingest'") from error
 
 
 def _check_keys(samples: Sequence[RawSample]) -> None:

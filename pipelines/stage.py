@@ -13,9 +13,18 @@ import pyarrow.parquet as pq
 
 from features.errors import RejectRatioError, StageError
 from features.manifest import MANIFEST_FILE, REJECTS_FILE
-from features.rev import digest_json
+from features.rev import digest_file, digest_json
 from features.sample import REJECT_SCHEMA, MediaRow
-from features.shards import Shard, describe_shard, iter_batches, replacing, shard_file, shard_writer, write_json
+from features.shards import (
+    Shard,
+    describe_shard,
+    iter_batches,
+    read_rejects,
+    replacing,
+    shard_file,
+    shard_writer,
+    write_json,
+)
 from pipelines.job import Reject, ShardRecord, ShardTask, remove_work, run_job
 from pipelines.lock import writing
 from pipelines.params import BeamParams
@@ -76,16 +85,36 @@ class StageManifest:
         return [record.shard for record in self.records]
 
 
+@dataclass(frozen=True)
+class ShardBefore:
+    """A shard of the stage before, and the sha256 that it was published with."""
+
+    path: str
+    digest: str
+
+    def check(self) -> Path:
+        """Its path. Raises StageError if it is another file now: what is made of damaged media would look sound."""
+        path = Path(self.path)
+        if digest_file(path) != self.digest:
+            raise StageError(f"shard {path} is not what the manifest says: delete it and run 'dvc repro'")
+        return path
+
+
 def load_stage(folder: Path) -> StageManifest:
-    """Read what a stage published. Raises StageError if it has not run."""
+    """Read what a stage published. Raises StageError if it has not run, or its manifest is not one of this Plait."""
     path = folder / MANIFEST_FILE
     if not path.is_file():
         raise StageError(
             f"{path} does not exist, so stage {folder.name!r} has not finished: run 'dvc repro {folder.name}'"
         )
-    content = json.loads(path.read_bytes())
-    records = tuple(ShardRecord.from_json(record) for record in content["records"])
-    return StageManifest(content["stage"], content["steps"], records)
+    try:
+        content = json.loads(path.read_bytes())
+        records = tuple(ShardRecord.from_json(record) for record in content["records"])
+        return StageManifest(content["stage"], content["steps"], records)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StageError(
+            f"{path} is damaged or of another Plait ({error!r}): remove {folder} and run 'dvc repro'"
+        ) from error
 
 
 def known_records(folder: Path) -> dict[str, ShardRecord]:
@@ -96,9 +125,9 @@ def known_records(folder: Path) -> dict[str, ShardRecord]:
 
 
 def load_rejects(folder: Path) -> list[Reject]:
-    """All rejects of the stage and of those before it."""
+    """All rejects of the stage and of those before it. Raises ShardError if the file is damaged."""
     path = folder / REJECTS_FILE
-    return [Reject(**row) for row in pq.read_table(path).to_pylist()] if path.exists() else []
+    return [Reject(**row) for row in read_rejects(path).to_pylist()] if path.exists() else []
 
 
 def check_ratio(stage: str, rejects: Sequence[Reject], num_in: int, max_reject_ratio: float) -> None:
@@ -134,8 +163,8 @@ def tasks_per_shard(manifest: StageManifest, before: Path, folder: Path, setting
     for shard in manifest.shards:
         fingerprint = digest_json([settings, shard.digest])
         file = shard_file(shard.name, fingerprint)
-        path = str((before / shard.file).resolve())
-        tasks.append(ShardTask(shard.name, str(folder.resolve()), file, fingerprint, shard.num_rows, path))
+        inputs = ShardBefore(str((before / shard.file).resolve()), shard.digest)
+        tasks.append(ShardTask(shard.name, str(folder.resolve()), file, fingerprint, shard.num_rows, inputs))
     return tasks
 
 

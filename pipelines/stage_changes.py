@@ -64,7 +64,7 @@ def _changes(
     """The changes of a stage whose tasks name shards of the stage before."""
     known, manifest = known_records(folder), _manifest(folder)
     again = [task for task in tasks if not is_published(task, known)]
-    touched = {key for task in again for key in _column(Path(task.inputs), "recording")}
+    touched = {key for task in again for key in _column(Path(task.inputs.path), "recording")}
     kept = tuple(known[task.file] for task in tasks if is_published(task, known))
     return StageChanges(
         stage=stage,

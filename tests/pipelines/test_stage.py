@@ -183,7 +183,7 @@ class Upper:
     schema: ClassVar[pa.Schema] = SCHEMA
 
     def read(self, inputs: Any) -> Iterable[MediaRow]:
-        return read_rows(Path(inputs))
+        return read_rows(inputs.check())
 
     def __call__(self, row: MediaRow) -> Outcome:
         if row["key"] in self.rejected:
