@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import features
+from features.check import check
 from features.errors import PublishError
 from features.store import PROJECT_STORE
 from features.versions import open_project
@@ -180,13 +181,13 @@ def _states(paths: dict[str, Any]) -> str:
 
 
 def _check_store(project: Path) -> str:
-    """What the store holds, in words; all of its files are opened. Raises PlaitError if that is not possible."""
+    """What the store holds, in words; all of it is read. Raises PublishError if anything is wrong with it: DVC takes
+    a damaged file for what the stage made."""
     store = features.open(project / PROJECT_STORE)
-    store.rejects  # noqa: B018
-    for index in range(len(store.reader.shards)):
-        store.reader.samples(index)
-        for view in store.views:
-            store.reader.columns(view, index)
+    problems = list(check(store))
+    if problems:
+        more = f" (and {len(problems) - 1} more, which 'plait check' lists)" if len(problems) > 1 else ""
+        raise PublishError(f"{store.folder} is not whole: {problems[0]}{more}")
     return f"{len(store)} samples, views {', '.join(store.views)}"
 
 

@@ -169,6 +169,21 @@ def test_publish_refuses_a_store_that_is_not_whole(project: Path, publish: Publi
     assert shard.name in err
 
 
+def test_publish_refuses_a_store_with_a_flipped_bit(project: Path, publish: Publish) -> None:
+    """The shard still opens, and DVC has its digest as it is now."""
+    shard = next((project / "source" / "image").iterdir())
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    git(project, "commit", "--quiet", "-am", "Flipped")
+    _repro(project)
+    status, out, err = publish("--tag", "v1")
+
+    assert (status, out) == (1, "")
+    assert f"is not whole: image/{shard.name}: digest: " in err
+    assert git(project, "tag") == ""
+
+
 def test_publish_refuses_a_tag_of_another_version(project: Path, publish: Publish) -> None:
     assert publish("--tag", "v1")[0] == 0
     _repro(project, 2.0)
