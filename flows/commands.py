@@ -15,6 +15,7 @@ STAGES = {
     "clean": "Decode every file once and make it uniform.",
     "align": "Cut recordings into segments on one clock.",
     "augment": "Make seeded variants of training samples.",
+    "revs": "Note what each view is made by, with the bytes of its weights.",
     "embed": "Bring the feature store up to date.",
     "pack": "Write WebDataset shards.",
     "train": "Train one model a view, and their fusion.",

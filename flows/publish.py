@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import chdir
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ from flows.options import JsonOption
 from flows.tables import print_json
 
 _NAMED_PATHS = 3
+REVS_STAGE = "revs"
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def publish(folder: Path, *, tag: str | None, message: str | None, remote: str |
         records = _records(repo, project)
         _check_committed(repo, project, records)
         _check_fresh(repo)
+        _check_revs(repo, project)
         samples = _check_store(project)
         tagged = _check_tag(project, tag, records)
         num_pushed = _push(repo, name)
@@ -167,6 +170,27 @@ def _check_fresh(repo: Any) -> None:
         found = [_described(change) for change in changes if change != "always changed"]
         if found:
             raise PublishError(f"stage {stage} is not up to date ({'; '.join(found)}): run 'dvc repro'")
+
+
+def _check_revs(repo: Any, project: Path) -> None:
+    """Raise PublishError if a view would be made otherwise now. DVC cannot tell: the stage that notes what views are
+    made by always runs."""
+    stages = {stage.addressing: stage for stage in repo.index.stages}
+    if REVS_STAGE not in stages:
+        return
+    from pipelines.params import load_params
+    from pipelines.revs import declared_revs, read_revs
+
+    noted = read_revs(Path(stages[REVS_STAGE].outs[0].fs_path))
+    with chdir(project):  # where stages run: paths of weights may be relative
+        declared = declared_revs(load_params(Path("params.yaml")).embed)
+    stale = next((name for name, rev in declared.items() if rev != noted.get(name)), None)
+    if stale is not None:
+        revs = [views.get(stale, {}).get("rev") for views in (declared, noted)]
+        raise PublishError(
+            f"view {stale!r} would be made otherwise now: its rev is {revs[0]}, not {revs[1]} as when stage "
+            f"{REVS_STAGE!r} ran; 'plait plan' says what differs: run 'dvc repro'"
+        )
 
 
 def _described(change: str | dict[str, dict[str, Any]]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from pipelines.params import BeamParams, Params
 
 DATA = Path("data")
+REVS = DATA / "revs.json"
 RESULTS = Path("results")
 SEGMENTS = (DATA / "align", DATA / "augment")
 
@@ -48,6 +49,12 @@ def _augment(params: Params, beam: BeamParams) -> None:
     augment(params.augment, DATA / "align", DATA / "augment", beam)
 
 
+def _revs(params: Params, beam: BeamParams) -> None:
+    from pipelines.revs import write_revs
+
+    write_revs(params.embed, REVS)
+
+
 def _embed(params: Params, beam: BeamParams) -> None:
     from pipelines.embed import embed
 
@@ -79,6 +86,7 @@ _STAGES: dict[str, Callable[[Params, BeamParams], None]] = {
     "clean": _clean,
     "align": _align,
     "augment": _augment,
+    "revs": _revs,
     "embed": _embed,
     "pack": _pack,
     "train": _train,

@@ -1,14 +1,32 @@
 """Digests of a sample's modalities: of the very bytes that an encoder will be given."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
+from features.errors import ShardError
 from features.rev import digest_bytes
 from features.sample import MediaRow
 
 
 def sample_digests(row: MediaRow) -> dict[str, str | None]:
     """Digest of each modality of a row of MEDIA_SCHEMA, null where it is absent."""
-    return {"text": _text(row), "image": _image(row), "audio": _audio(row), "video": _video(row)}
+    return {modality: digest_modality(row, modality) for modality in _DIGESTS}
+
+
+def digest_modality(row: MediaRow, modality: str) -> str | None:
+    """Digest of one modality, null where it is absent; the row need not have the fields of the others."""
+    return _DIGESTS[modality](row)
+
+
+def check_media(row: MediaRow, modalities: Iterable[str], path: str) -> None:
+    """Raise ShardError if one of the row's modalities is not what its digest says. path: of the row's shard."""
+    for modality in modalities:
+        if digest_modality(row, modality) != row["digests"][modality]:
+            raise ShardError(
+                f"shard {path} is damaged, the {modality} of {row['key']!r} is not what its digest says: delete it and "
+                "run 'dvc repro'"
+            )
 
 
 def _text(row: MediaRow) -> str | None:
@@ -35,3 +53,6 @@ def _video(row: MediaRow) -> str | None:
 
 def _times_us(row: MediaRow, times_s: list[float]) -> bytes:
     return np.rint((np.array(times_s) - row["start_s"]) * 1e6).astype("<i8").tobytes()
+
+
+_DIGESTS = {"text": _text, "image": _image, "audio": _audio, "video": _video}

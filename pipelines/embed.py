@@ -77,9 +77,12 @@ def embed_views(
     say_outcome("embed", num_in=inventory.num_rows, num_out=inventory.num_rows, rejects=rejects)
 
 
-def define_views(params: EmbedParams) -> list[DefinedView]:
-    """The declared views with their revs. Raises EncoderError if one cannot be computed here."""
-    device = choose_device(params.device)
+def define_views(params: EmbedParams, *, is_device_needed: bool = True) -> list[DefinedView]:
+    """The declared views with their revs. Raises EncoderError if one cannot be computed here.
+
+    is_device_needed: whether a demanded CUDA device that is not there is such a reason.
+    """
+    device = choose_device(params.device) if is_device_needed or params.device == "auto" else params.device
     views = [View(name=name, **view.model_dump()) for name, view in params.views.items()]
     return [define_view(view, make_encoder(view), device) for view in views]
 

@@ -20,6 +20,7 @@ from features.store import Store
 from features.streaming import member_stem
 from pipelines.card import CARD_FILE, write_card
 from pipelines.code import stage_code
+from pipelines.digests import check_media
 from pipelines.inventory import read_inventory
 from pipelines.job import WORK_FOLDER, ShardRecord, ShardTask, is_published, run_job
 from pipelines.lock import writing
@@ -133,8 +134,9 @@ class PackShard:
             webdataset.TarWriter(file, encoder=False, user="", group="", mtime=0) as tar,
         ):
             for path, row, source in task.inputs:
-                sample = {**read_shard(Path(path)).slice(row, 1).to_pylist()[0], "source": source}
-                tar.write(packed_sample(sample, _vectors(store, sample["key"])))
+                sample = read_shard(Path(path)).slice(row, 1).to_pylist()[0]
+                check_media(sample, MODALITIES, path)
+                tar.write(packed_sample({**sample, "source": source}, _vectors(store, sample["key"])))
                 keys.append(sample["key"])
                 progress.add(1, 0)
         progress.report()

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,12 +16,21 @@ from features.errors import ShardError
 from features.manifest import view_schema
 from features.reasons import MediaError, Reason
 from features.rev import digest_file, feature_key
+from features.sample import MediaRow
 from features.shards import describe_shard, read_shard
 from features.view import View
 from features.writing import stored_rows, stored_vectors, view_batch, write_shard
+from pipelines.digests import check_media
 from pipelines.job import Reject, ShardRecord, ShardTask
 from pipelines.media.audio import from_pcm16
 from pipelines.progress import ShardProgress
+
+_FIELDS = {
+    "text": ("text",),
+    "image": ("image",),
+    "audio": ("audio", "audio_rate_hz", "audio_start_s", "start_s"),
+    "video": ("frames", "frame_times_s", "frames_end_s", "start_s"),
+}
 
 Row = tuple[np.ndarray, np.ndarray | None]
 """A row: its vector or vectors, and for a sequence their times."""
@@ -161,23 +169,23 @@ def _identities(samples: Samples, modality: str) -> tuple[list[str], list[str | 
 def _media(inputs: ShardRows, modality: str) -> Iterator[tuple[int, Media]]:
     samples, tables = inputs.samples, dict[int, pa.Table]()
     for index in inputs.encode_N.tolist():
-        file = int(samples.file_N[index])
+        file, row = int(samples.file_N[index]), int(samples.row_N[index])
         if file not in tables:  # mapped once
             tables[file] = read_shard(Path(samples.paths[file]))
-        yield index, read_media(tables[file], int(samples.row_N[index]), modality)
+        sample = {name: tables[file].column(name)[row].as_py() for name in ("key", "digests", *_FIELDS[modality])}
+        # What came of other bytes, be it only the news that they cannot be encoded, would be kept under the feature
+        # key of the right ones and never be made again.
+        check_media(sample, [modality], samples.paths[file])
+        yield index, as_media(sample, modality)
 
 
-def read_media(table: pa.Table, row: int, modality: str) -> Media:
-    """One modality of one row of MEDIA_SCHEMA as an encoder takes it; it must be present."""
-
-    def value(name: str) -> Any:
-        return table.column(name)[row].as_py()
-
+def as_media(sample: MediaRow, modality: str) -> Media:
+    """One modality of a row of MEDIA_SCHEMA as an encoder takes it; it must be present."""
     if modality == "audio":
-        return Audio(from_pcm16(value("audio")), value("audio_rate_hz"), value("audio_start_s") - value("start_s"))
+        start_s = sample["audio_start_s"] - sample["start_s"]
+        return Audio(from_pcm16(sample["audio"]), sample["audio_rate_hz"], start_s)
     if modality == "video":
-        start_s = value("start_s")
-        times_s = np.array(value("frame_times_s")) - start_s
-        return Video(value("frames"), times_s, value("frames_end_s") - start_s)
-    media: Media = value(modality)
+        times_s = np.array(sample["frame_times_s"]) - sample["start_s"]
+        return Video(sample["frames"], times_s, sample["frames_end_s"] - sample["start_s"])
+    media: Media = sample[modality]
     return media

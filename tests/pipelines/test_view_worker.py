@@ -20,7 +20,7 @@ from features.view import View
 from pipelines.digests import sample_digests
 from pipelines.job import ShardRecord, ShardTask
 from pipelines.progress import ShardProgress
-from pipelines.view_worker import Copies, EncodeShard, Samples, ShardRows, read_media
+from pipelines.view_worker import Copies, EncodeShard, Samples, ShardRows, as_media
 
 TEXTS = ["one", None, "three", "fourteen", "five"]
 
@@ -195,18 +195,40 @@ def test_encode_shard_encodes_equal_texts_once_and_rejects_them_all(tmp_path: Pa
     assert (tmp_path / "new" / "progress").read_text() == "4 1"
 
 
-def test_read_media_counts_time_from_the_start_of_the_sample(tmp_path: Path) -> None:
+@pytest.mark.parametrize("field", ["text", "digests"])
+def test_media_that_are_not_what_their_digest_says_are_not_encoded(tmp_path: Path, field: str) -> None:
+    media = write_media(tmp_path, ["one", "two"])
+    content = bytearray(media.read_bytes())
+    content[content.index({"text": b"two", "digests": digest_bytes(b"two").encode()}[field])] ^= 1
+    media.write_bytes(content)
+
+    encoder = CountingEncoder()
+    with pytest.raises(ShardError, match=r"media.arrow is damaged, the text of 'rec/1' is not what .*: delete it and"):
+        make(worker_of(encoder), tmp_path / "new", media)
+    assert "two" not in encoder.seen
+    assert not list((tmp_path / "new").glob("*.arrow"))
+
+
+def test_a_part_of_the_media_that_no_view_takes_may_be_damaged(tmp_path: Path) -> None:
+    """What enters a vector is looked at, not the whole shard, which may hold hours of video beside a text."""
     path = tmp_path / "media.arrow"
     with shard_writer(path, MEDIA_SCHEMA) as writer:
-        writer.append({**recording(audio_start_s=2.5, frame_times_s=[1.75 + index / 4 for index in range(36)])})
-        writer.append({**recording(), "key": "text", "text": "hello", "image": b"png"})
-    table = read_shard(path)
-    table = table.set_column(table.schema.get_field_index("start_s"), "start_s", pa.array([2.0, None]))
-    audio, video = (read_media(table, 0, modality) for modality in ("audio", "video"))
+        row = {**recording(), "start_s": 0.0, "text": "hello", "image": b"some png"}
+        writer.append({**row, "digests": sample_digests(row)})
+    path.write_bytes(path.read_bytes().replace(b"some png", b"same png"))
+
+    _, made = make(worker_of(CountingEncoder()), tmp_path / "new", path)
+    assert made["embedding"].null_count == 0
+
+
+def test_media_count_time_from_the_start_of_the_sample() -> None:
+    row = {**recording(audio_start_s=2.5, frame_times_s=[1.75 + index / 4 for index in range(36)]), "start_s": 2.0}
+    audio, video = (as_media(row, modality) for modality in ("audio", "video"))
 
     assert isinstance(audio, Audio)
     assert (audio.start_s, audio.rate_hz, len(audio.wave_T)) == (0.5, RATE_HZ, 10 * RATE_HZ)
     assert isinstance(video, Video)
     assert video.times_s[:2].tolist() == [-0.25, 0.0]
     assert video.end_s == 7.0
-    assert (read_media(table, 1, "text"), read_media(table, 1, "image")) == ("hello", b"png")
+    assert as_media({"text": "hello"}, "text") == "hello"
+    assert as_media({"image": b"png"}, "image") == b"png"
