@@ -73,13 +73,14 @@ def change_params(project: Path, change: Callable[[dict[str, Any]], None]) -> No
 
 
 def repro(project: Path) -> tuple[float, list[str]]:
-    """Seconds that dvc repro took, and the stages that it ran."""
+    """Seconds that dvc repro took, and the stages that it ran, without the one that always runs."""
     started_s = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "repro"], cwd=project, check=True, text=True, capture_output=True
     )
     lines = done.stdout.splitlines()
-    return time.monotonic() - started_s, [line.split("'")[1] for line in lines if line.startswith("Running stage")]
+    ran = [line.split("'")[1] for line in lines if line.startswith("Running stage")]
+    return time.monotonic() - started_s, [stage for stage in ran if stage != "revs"]
 
 
 def scores(project: Path) -> list[Measure]:

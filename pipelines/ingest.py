@@ -64,13 +64,23 @@ def list_recordings(params: IngestParams) -> tuple[list[dict[str, Any]], list[Re
 
 def load_recordings(folder: Path) -> list[dict[str, Any]]:
     """The rows of the manifest that ingest wrote. Raises StageError if it has not run, or the manifest is damaged."""
+    rows: list[dict[str, Any]] = read_raw(folder).to_pylist()
+    return rows
+
+
+def read_raw(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """The manifest that ingest wrote, or some of its columns, as load_recordings gives it."""
     path = folder / RAW_MANIFEST
     if not path.is_file():
         raise StageError(f"{path} does not exist, so stage 'ingest' has not finished: run 'dvc repro ingest'")
     try:
-        return list(pq.read_table(path).to_pylist())
-    except pa.ArrowInvalid as error:
-        raise StageError(f"{path} is no whole Parquet file ({error}): run 'dvc repro -f ingest'") from error
+        with pq.ParquetFile(path) as file:
+            return file.read(columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's, not of what is in the file
+            raise
+        said = " ".join(str(error).split())
+        raise StageError(f"{path} is no whole Parquet file ({said}): run 'dvc repro -f ingest'") from error
 
 
 def _check_keys(samples: Sequence[RawSample]) -> None:

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from features.errors import StageError
 from features.sample import MEDIA_SCHEMA, MODALITIES, SAMPLE_SCHEMA
 from features.shards import read_shard
-from pipelines.ingest import RAW_MANIFEST
+from pipelines.ingest import read_raw
 from pipelines.raw import FILE_COLUMNS
 from pipelines.stage import load_stage
 
@@ -66,11 +65,7 @@ def _sources(recordings: pa.ChunkedArray, ingest: Path | None) -> pa.ChunkedArra
     """The URIs of each recording's files, space separated."""
     if ingest is None:
         return pa.chunked_array([pa.array([""] * len(recordings), pa.string())])
-    path = ingest / RAW_MANIFEST
-    if not path.is_file():
-        raise StageError(f"{path} does not exist, so stage 'ingest' has not finished: run 'dvc repro ingest'")
-    with pq.ParquetFile(path) as file:
-        raw = file.read(columns=["key", *(f"{column}.uri" for column in FILE_COLUMNS)])
+    raw = read_raw(ingest, ["key", *(f"{column}.uri" for column in FILE_COLUMNS)])
     uris = [pc.struct_field(raw.column(column), "uri") for column in FILE_COLUMNS]
     # Arrow leaves out a row that has nothing to join, so that each gets something, and loses it again.
     joined = pc.utf8_slice_codeunits(pc.binary_join_element_wise("", *uris, " ", null_handling="skip"), 1)

@@ -3,7 +3,7 @@
 import os
 import re
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from features.errors import ShardError, StoreError
 from features.manifest import MANIFEST_FILE, SAMPLES_FOLDER, Manifest, parse_manifest
+from features.rev import digest_file
 from features.shards import Shard, read_rejects, read_shard
 from features.view import StoredView
 from pipelines.job import Reject
@@ -66,6 +67,7 @@ class Published:
     folder: Path
     manifest: Manifest | None
     rejects: dict[tuple[str, str], Reject]  # what could not be encoded, by view and key
+    published_ns: int = 0  # when the manifest was written
 
     @property
     def views(self) -> dict[str, StoredView]:
@@ -74,12 +76,33 @@ class Published:
     def sample_shards(self) -> dict[str, Shard]:
         """The shards of the sample table that stand, by file."""
         shards = self.manifest.shards if self.manifest else ()
-        return {shard.file: shard for shard in shards if _stands(self.folder / SAMPLES_FOLDER / shard.file)}
+        return {shard.file: shard for shard in shards if self._stands(SAMPLES_FOLDER, shard)}
 
     def view_shards(self, name: str) -> dict[str, Shard]:
         """The shards of a view that stand, by file; none if there is no such view."""
         shards = _shards_of(self.views[name], self.manifest) if self.manifest and name in self.views else []
-        return {shard.file: shard for shard in shards if _stands(self.folder / name / shard.file)}
+        return {shard.file: shard for shard in shards if self._stands(name, shard)}
+
+    def _stands(self, name: str, shard: Shard) -> bool:
+        """Whether a file of the version is there; one that somebody removed is made again.
+
+        Raises ShardError if it is another file now. It is read through only if it was written after the manifest was,
+        as no file that was published with it is: then DVC, too, would take note of it as it is.
+        """
+        path = self.folder / name / shard.file
+        try:
+            with open(path, "rb") as file:
+                stat = os.fstat(file.fileno())
+                file.seek(-min(len(_ARROW_END), stat.st_size), os.SEEK_END)
+                is_whole = file.read() == _ARROW_END
+        except FileNotFoundError:
+            return False
+        if not is_whole:
+            raise ShardError(f"{path} is no whole Arrow file: delete it and run 'dvc repro'")
+        is_new = stat.st_mtime_ns > self.published_ns
+        if is_new and _digest_at(path, stat.st_size, stat.st_mtime_ns) != shard.digest:
+            raise ShardError(f"{path} is not what the manifest says: delete it and run 'dvc repro'")
+        return True
 
     def rows(self, views: list[StoredView]) -> StoredRows:
         """All rows of the views' shards that stand."""
@@ -87,20 +110,9 @@ class Published:
         return StoredRows(self.folder, files)
 
 
-def _stands(path: Path) -> bool:
-    """Whether a file of the version is there; one that somebody removed is made again.
-
-    Raises ShardError if its end is missing. More than its end is looked at when its rows are needed.
-    """
-    try:
-        with open(path, "rb") as file:
-            file.seek(-min(len(_ARROW_END), os.fstat(file.fileno()).st_size), os.SEEK_END)
-            is_whole = file.read() == _ARROW_END
-    except FileNotFoundError:
-        return False
-    if not is_whole:
-        raise ShardError(f"{path} is no whole Arrow file: delete it and run 'dvc repro'")
-    return True
+@cache
+def _digest_at(path: Path, num_bytes: int, mtime_ns: int) -> str:
+    return digest_file(path)
 
 
 def _shards_of(view: StoredView, manifest: Manifest) -> list[Shard]:
@@ -113,13 +125,16 @@ def read_published(folder: Path) -> Published:
     if not path.is_file():
         return Published(folder, None, {})
     manifest = parse_manifest(path.read_bytes(), folder)
-    return Published(folder, manifest, _read_rejects(folder / manifest.rejects))
+    return Published(folder, manifest, _read_rejects(folder / manifest.rejects), path.stat().st_mtime_ns)
 
 
 def _read_rejects(path: Path) -> dict[tuple[str, str], Reject]:
     if not path.is_file():
         raise StoreError(f"{path} is in the manifest but not on disk: run 'dvc checkout {path.parent}'")
-    rejects = read_rejects(path)
+    try:
+        rejects = read_rejects(path)
+    except ShardError as error:
+        raise StoreError(f"{path} is damaged: delete it and run 'dvc checkout {path.parent}'") from error
     rows = rejects.filter(pc.equal(rejects.column("stage"), _REJECT_STAGE)).to_pylist()
     return {(_view_of(row["text"]), row["key"]): Reject(**row) for row in rows}
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pipelines.ingest import RAW_MANIFEST, DigestFiles, list_recordings, load_recordings
+from pipelines.ingest import RAW_MANIFEST, DigestFiles, list_recordings, read_raw
 from pipelines.params import IngestParams
 from pipelines.raw import FILE_COLUMNS, RAW_SCHEMA, source_digest, source_uris
 
@@ -80,10 +79,10 @@ def source_changes(rows: list[Recording], num_rejected: int, ingested: Path) -> 
 
 def _ingested(folder: Path) -> list[Recording]:
     """What ingest listed last; nothing if that was never, or by a Plait that knew other things of a recording."""
-    path = folder / RAW_MANIFEST
-    if not path.is_file() or not pq.read_schema(path).equals(RAW_SCHEMA):
+    if not (folder / RAW_MANIFEST).is_file():
         return []
-    return load_recordings(folder)
+    raw = read_raw(folder)
+    return list(raw.to_pylist()) if raw.schema.equals(RAW_SCHEMA) else []
 
 
 def _find_renamed(new: Mapping[str, Recording], removed: dict[str, Recording]) -> list[Renamed]:

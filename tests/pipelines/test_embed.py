@@ -1,5 +1,6 @@
 """Embed: which rows run through the encoder, which are kept or copied, and when nothing is published."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -182,6 +183,7 @@ def test_embed_takes_no_rows_from_a_damaged_file(project: Path, log: Path) -> No
     manifest = (store / MANIFEST_FILE).read_bytes()
     place = content.rindex(read_shard(path)["embedding"].chunk(0).values.to_numpy().tobytes())
     path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    os.utime(path, (0, 0))  # as a disk does that decays
     with pytest.raises(StageError, match="is not what the manifest says: delete it"):
         embed_texts(project, {**TEXTS, keys[0]: "edited"}, [counting_view(log)])
     path.write_bytes(content[:-20])
@@ -191,8 +193,27 @@ def test_embed_takes_no_rows_from_a_damaged_file(project: Path, log: Path) -> No
     assert (store / MANIFEST_FILE).read_bytes() == manifest
 
 
-def test_embed_says_what_to_do_when_its_rejects_are_gone(project: Path, log: Path) -> None:
-    next((project / "features").glob("rejects-*")).unlink()
+@pytest.mark.parametrize("table", ["words", "samples"])
+def test_embed_keeps_no_file_that_was_damaged_since_it_was_published(project: Path, log: Path, table: str) -> None:
+    """Its name would be listed again, with its rows in no need of any work, and DVC would note it as it is."""
+    store = project / "features"
+    path = min((store / table).iterdir())
+    content = path.read_bytes()
+    path.write_bytes(content[:500] + bytes([content[500] ^ 1]) + content[501:])
+    with pytest.raises(ShardError, match=f"{path.name} is not what the manifest says: delete it and run 'dvc repro'"):
+        embed_texts(project, TEXTS, [counting_view(log)])
+
+    path.write_bytes(content)  # as a checkout does, which writes files after the manifest
+    embed_texts(project, TEXTS, [counting_view(log)])
+    assert take_log(log) == []
+
+
+def test_embed_says_what_to_do_when_its_rejects_are_damaged_or_gone(project: Path, log: Path) -> None:
+    rejects = next((project / "features").glob("rejects-*"))
+    rejects.write_bytes(rejects.read_bytes()[:100])
+    with pytest.raises(StoreError, match=r"rejects-.* is damaged: delete it and run 'dvc checkout"):
+        embed_texts(project, TEXTS, [counting_view(log)])
+    rejects.unlink()
     with pytest.raises(StoreError, match=r"rejects-.* is in the manifest but not on disk: run 'dvc checkout"):
         embed_texts(project, TEXTS, [counting_view(log)])
 

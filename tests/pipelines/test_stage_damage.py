@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from features.shards import read_shard
 from pipelines.align import align
 from pipelines.augment import augment
 from pipelines.ingest import RAW_MANIFEST, ingest, load_recordings
+from pipelines.inventory import read_inventory
 from pipelines.job import Reject
 from pipelines.params import Params
+from pipelines.source_changes import source_changes
 from pipelines.stage import load_rejects, load_stage, write_rejects
 
 
@@ -82,5 +85,8 @@ def test_load_recordings_names_a_damaged_manifest(made: tuple[Params, Path], tmp
     sound = made[1] / "ingest" / RAW_MANIFEST
     assert len(load_recordings(sound.parent)) == NUM_RECORDINGS + 1
     (tmp_path / RAW_MANIFEST).write_bytes(sound.read_bytes()[:100])
-    with pytest.raises(StageError, match=r"manifest.parquet is no whole Parquet file .*: run 'dvc repro -f ingest'"):
-        load_recordings(tmp_path)
+    for read in (load_recordings, partial(source_changes, [], 0), partial(read_inventory, [])):
+        with pytest.raises(
+            StageError, match=r"manifest.parquet is no whole Parquet file .*: run 'dvc repro -f ingest'"
+        ):
+            read(tmp_path)
