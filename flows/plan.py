@@ -14,7 +14,7 @@ from flows.tables import print_json, print_table
 
 if TYPE_CHECKING:
     from pipelines.plan import RunPlan
-    from pipelines.source_changes import Renamed, SourceChanges
+    from pipelines.source_changes import SourceChanges
 
 _SHOWN_KEYS = 5
 
@@ -110,29 +110,24 @@ def print_plan(planned: "RunPlan", source: str) -> None:
     ]
     columns = ["view", "new", "stale", "unchanged", "removed", "known later", "to encode", "why"]
     print_table(columns, _with_reasons(rows), title="Samples that have the view's input")
-    for note in _notes(planned):
+    for note in _notes(planned, source):
         sys.stdout.write(f"{note}\n")
 
 
 def _source_rows(source: "SourceChanges") -> Iterator[list[Any]]:
-    renamed = [_renaming(recording) for recording in source.renamed]
+    renamed = [f"{found.key_before} -> {found.key}" for found in source.renamed if found.key_before != found.key]
+    moved = [found.key for found in source.renamed if found.key_before == found.key]
     for called, found in (
         ("new", source.new),
         ("changed", source.changed),
         ("renamed", renamed),
+        ("same, in other files", moved),
         ("removed", source.removed),
     ):
         yield [called, len(found), _first(found)]
     yield ["unchanged", source.num_unchanged]
     if source.num_rejected:
         yield ["rejected", source.num_rejected]
-
-
-def _renaming(recording: "Renamed") -> str:
-    """Its keys, or where these are the same its files."""
-    if recording.key_before != recording.key:
-        return f"{recording.key_before} -> {recording.key}"
-    return f"{recording.uris_before} -> {recording.uris}"
 
 
 def _first(names: Sequence[str]) -> str:
@@ -148,10 +143,12 @@ def _with_reasons(rows: Sequence[tuple[list[Any], list[str]]]) -> Iterator[list[
             yield [*([""] * len(row)), reason]
 
 
-def _notes(planned: "RunPlan") -> Iterator[str]:
+def _notes(planned: "RunPlan", source: str) -> Iterator[str]:
     store, num_open = planned.store, len(planned.open_recordings)
     if store.num_shards:
         yield f"files of the sample table that are written: {store.num_shards}"
+    if planned.source.has_edits and Path(source).is_file():
+        yield f"DVC looks at {source} alone: if media changed beside it, run 'dvc repro -f ingest' first"
     if num_open:
         yield (
             f"recordings that go through the stages before embed again: {num_open} "

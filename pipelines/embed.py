@@ -19,7 +19,8 @@ from features.shards import Shard, cut_shards, read_shard, shard_file, shard_nam
 from features.view import StoredView, View
 from features.writing import sample_batch, write_shard
 from pipelines.fingerprints import fingerprint_spans
-from pipelines.inventory import read_inventory
+from pipelines.ingest import read_raw
+from pipelines.inventory import SOURCE_COLUMNS, read_inventory
 from pipelines.job import Reject, remove_work, run_job
 from pipelines.lock import writing
 from pipelines.params import BeamParams, EmbedParams
@@ -55,7 +56,7 @@ def embed_views(
 ) -> None:
     """Do what embed() does, for views that are defined already."""
     with writing(folder):
-        inventory = read_inventory(before, ingest)
+        inventory = read_inventory(before, read_raw(ingest, SOURCE_COLUMNS))
         if inventory.num_rows == 0:
             raise StageError(f"no sample came through to embed: see the reasons in {before[-1] / REJECTS_FILE}")
         spans = cut_inventory(inventory, params.shard_samples)

@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 from features.errors import StageError
 from features.sample import MEDIA_SCHEMA, MODALITIES, SAMPLE_SCHEMA
 from features.shards import read_shard
-from pipelines.ingest import read_raw
 from pipelines.raw import FILE_COLUMNS
 from pipelines.stage import load_stage
 
@@ -23,14 +22,15 @@ INVENTORY_SCHEMA = pa.schema(
         *LOCATION,
     ]
 )
+SOURCE_COLUMNS = ["key", *(f"{column}.uri" for column in FILE_COLUMNS)]
 _READ = [*(name for name in SAMPLE_SCHEMA.names if name in MEDIA_SCHEMA.names), "digests"]
 
 
-def read_inventory(folders: Sequence[Path], ingest: Path | None = None) -> pa.Table:
+def read_inventory(folders: Sequence[Path], raw: pa.Table | None = None) -> pa.Table:
     """INVENTORY_SCHEMA over all shards that the stages in the folders published, sorted by key, each column in one
     piece.
 
-    ingest: the folder that tells what the raw files of a recording are called; without it no source is named.
+    raw: SOURCE_COLUMNS of the recordings, which tell what their raw files are called; without it no source is named.
     Reads the small columns only, and looks at no row in Python. Raises StageError if a key comes twice.
     """
     paths = [folder.resolve() / shard.file for folder in folders for shard in load_stage(folder).shards]
@@ -41,7 +41,7 @@ def read_inventory(folders: Sequence[Path], ingest: Path | None = None) -> pa.Ta
     for modality in MODALITIES:
         columns[f"digest_{modality}"] = pc.struct_field(table.column("digests"), modality)
         columns[f"has_{modality}"] = pc.is_valid(columns[f"digest_{modality}"])
-    columns["source"] = _sources(table.column("recording"), ingest)
+    columns["source"] = _sources(table.column("recording"), raw)
     lengths = [len(part) for part in tables]
     names = pa.array([str(path) for path in paths], pa.string())
     file_N = np.repeat(np.arange(len(paths), dtype=np.int32), lengths)
@@ -61,11 +61,10 @@ def _check_unique(keys: pa.ChunkedArray) -> None:
         raise StageError(f"two samples have the key {key!r}: segments are named after their recording, rename one")
 
 
-def _sources(recordings: pa.ChunkedArray, ingest: Path | None) -> pa.ChunkedArray:
+def _sources(recordings: pa.ChunkedArray, raw: pa.Table | None) -> pa.ChunkedArray:
     """The URIs of each recording's files, space separated."""
-    if ingest is None:
+    if raw is None:
         return pa.chunked_array([pa.array([""] * len(recordings), pa.string())])
-    raw = read_raw(ingest, ["key", *(f"{column}.uri" for column in FILE_COLUMNS)])
     uris = [pc.struct_field(raw.column(column), "uri") for column in FILE_COLUMNS]
     # Arrow leaves out a row that has nothing to join, so that each gets something, and loses it again.
     joined = pc.utf8_slice_codeunits(pc.binary_join_element_wise("", *uris, " ", null_handling="skip"), 1)

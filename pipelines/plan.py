@@ -12,6 +12,7 @@ from pipelines.embed import cut_inventory, define_views, name_samples
 from pipelines.inventory import read_inventory
 from pipelines.params import Params
 from pipelines.published import read_published
+from pipelines.raw import RAW_SCHEMA
 from pipelines.source_changes import SourceChanges, read_source, source_changes
 from pipelines.stage_changes import StageChanges, stage_changes
 from pipelines.view_changes import ViewChanges, removed_view, view_changes
@@ -57,14 +58,16 @@ def plan_run(params: Params, data: Path) -> RunPlan:
     stages = stage_changes(params, data, rows)
     clean, align, augment = stages
     folders = [folder for folder in (data / "align", data / "augment") if (folder / MANIFEST_FILE).is_file()]
-    inventory = read_inventory(folders, data / "ingest" if folders else None)
+    # Files that moved are told as a run would note them.
+    inventory = read_inventory(folders, pa.Table.from_pylist(rows, schema=RAW_SCHEMA))
     touched = clean.touched | align.touched
+    renamed = {recording.key_before for recording in source.renamed if recording.key != recording.key_before}
     stays = pc.and_(
-        pc.is_in(inventory.column("recording"), value_set=_texts(row["key"] for row in rows)),
+        pc.is_in(inventory.column("recording"), value_set=_texts({row["key"] for row in rows} | renamed)),
         pc.less_equal(inventory.column("variant"), params.augment.copies),
     )
     is_open = pc.or_(
-        pc.is_in(inventory.column("recording"), value_set=_texts(touched)),
+        pc.is_in(inventory.column("recording"), value_set=_texts(touched | renamed)),
         pc.and_(
             pc.greater(inventory.column("variant"), 0),
             pc.is_in(inventory.column("recording"), value_set=_texts(augment.touched)),

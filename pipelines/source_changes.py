@@ -39,6 +39,11 @@ class SourceChanges:
     num_rejected: int
 
     @property
+    def has_edits(self) -> bool:
+        """Whether known recordings have another content or other files."""
+        return bool(self.changed or self.renamed)
+
+    @property
     def is_unchanged(self) -> bool:
         return not (self.new or self.changed or self.renamed or self.removed)
 

@@ -42,8 +42,10 @@ class StageChanges:
         """Why shards are made again; a line each."""
         if not self.has_run:
             return ["has not run yet"]
-        other_inputs = self.num_again and not self.differences
-        return describe(self.differences, _NAMES) + (["other inputs"] if other_inputs else [])
+        lines = describe(self.differences, _NAMES)
+        if self.num_again and not lines:
+            lines.append(f"{'recordings' if self.stage == 'clean' else 'samples'} in these shards are others")
+        return lines
 
 
 def stage_changes(params: Params, data: Path, rows: Sequence[Recording]) -> list[StageChanges]:

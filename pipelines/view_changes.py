@@ -98,7 +98,7 @@ def view_changes(
         num_open=open_rows.num_rows - open_rows.column(f"digest_{view.input}").null_count,
         num_other_inputs=num_other,
         differences=_definition_differences(stored_view, defined) if stored_view and not is_same else (),
-        origin="" if stored_view else _origin(defined.rev, published),
+        origin="" if is_same else _origin(defined.rev, published, is_known=stored_view is not None),
     )
 
 
@@ -122,6 +122,9 @@ def _definition_differences(stored: StoredView, defined: DefinedView) -> tuple[D
     return tuple(differences(whole(stored, stored.definition), whole(defined.view, defined.definition)))
 
 
-def _origin(rev: str, published: Published) -> str:
+def _origin(rev: str, published: Published, *, is_known: bool) -> str:
+    """Where the rows of a view come from whose rev is not stored under its name; nothing to say if they are made."""
     same = next((view.name for view in published.views.values() if view.rev == rev), None)
-    return f"was called {same!r}: rows are copied" if same else "not stored yet"
+    if same:
+        return f"was called {same!r}: rows are copied"
+    return "" if is_known else "not stored yet"

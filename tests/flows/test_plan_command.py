@@ -65,7 +65,9 @@ def test_print_plan_says_what_and_why(capsys: pytest.CaptureFixture[str]) -> Non
 
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "new 7 new0, new1, new2, new3, new4 and 2 more" in lines
-    assert "renamed 2 rec2 -> talk, a/rec3.wav -> b/rec3.wav" in lines
+    assert "renamed 1 rec2 -> talk" in lines
+    assert "same, in other files 1 rec3" in lines
+    assert not any(line.startswith("DVC looks at") for line in lines)
     assert "rejected 1" in lines
     assert "clean 3 2 0 parameter image.size_px 512 -> 256" in lines
     row = lines.index("image 1 12 0 2 3 13 library timm 1.0 -> 1.1")

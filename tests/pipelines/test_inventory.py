@@ -5,6 +5,7 @@ from counting import publish_sources, publish_texts
 
 from features.errors import StageError
 from features.shards import read_shard
+from pipelines.ingest import read_raw
 from pipelines.inventory import INVENTORY_SCHEMA, read_inventory
 
 
@@ -26,11 +27,11 @@ def test_read_inventory_lists_all_samples_by_key_with_their_places(tmp_path: Pat
 def test_read_inventory_names_the_files_of_each_recording(tmp_path: Path) -> None:
     segments = publish_texts(tmp_path / "align", {"a/0": "x", "b/0": "y", "b/1": "z"})
     sources = publish_sources(tmp_path / "ingest", {"b": "raw/b one.wav"})
-    raw = read_inventory([segments], sources)
+    raw = read_inventory([segments], read_raw(sources))
 
     assert raw.column("source").to_pylist() == ["", "raw/b one.wav", "raw/b one.wav"]
     with pytest.raises(StageError, match="stage 'ingest' has not finished"):
-        read_inventory([segments], tmp_path / "nothing")
+        read_raw(tmp_path / "nothing")
 
 
 def test_read_inventory_of_nothing_is_empty(tmp_path: Path) -> None:

@@ -112,6 +112,17 @@ def test_plan_knows_views_that_came_went_or_changed_their_name(made: Path, tmp_p
     assert views[0].num_encoded == 0
 
 
+def test_plan_says_that_views_changed_their_names_with_each_other(made: Path, tmp_path: Path) -> None:
+    folder, log = Path(shutil.copytree(made, tmp_path / "project")), tmp_path / "log"
+    embed_texts(folder, TEXTS, [counting_view(log), counting_view(log, "more", weights="two")])
+    views = plan_texts(folder, TEXTS, counting_view(log, weights="two"), counting_view(log, "more"))
+
+    assert [(view.num_encoded, view.reasons()[-1]) for view in views] == [
+        (0, "was called 'more': rows are copied"),
+        (0, "was called 'words': rows are copied"),
+    ]
+
+
 def test_plan_of_no_sample_is_that_all_are_removed(made: Path) -> None:
     (changes,) = plan_store([counting_view(made / "log")], NONE_OPEN, made / "features", 4, NONE_OPEN).views
 
@@ -198,7 +209,7 @@ def test_plan_of_other_recordings_leaves_open_what_only_the_stages_can_tell(proj
     renamed = [(found.key_before, found.key) for found in planned.source.renamed]
     assert [keys for keys in renamed if keys[0] != keys[1]] == [("rec5", "talk")]
     assert planned.open_recordings == ["new", "rec3", "talk"]
-    assert (view.num_open, view.num_unchanged, view.num_removed, view.num_encoded) == (2, 14, 4, 0)
+    assert (view.num_open, view.num_unchanged, view.num_removed, view.num_encoded) == (4, 14, 2, 0)
     clean, align, augment = planned.stages
     assert clean.num_again == align.num_open == augment.num_open > 0
     assert digests(project) == before
@@ -240,4 +251,5 @@ def test_plan_names_a_file_that_moved_and_leaves_the_views_alone(project: Path) 
     assert len(planned.source.renamed) == 10
     assert all(stage.is_unchanged for stage in planned.stages)
     assert planned.store.views[0].is_unchanged
+    assert planned.store.num_shards == len(list((project / "data/features/samples").iterdir()))  # they name the files
     assert not planned.is_empty

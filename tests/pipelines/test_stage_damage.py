@@ -14,7 +14,6 @@ from features.shards import read_shard
 from pipelines.align import align
 from pipelines.augment import augment
 from pipelines.ingest import RAW_MANIFEST, ingest, load_recordings
-from pipelines.inventory import read_inventory
 from pipelines.job import Reject
 from pipelines.params import Params
 from pipelines.source_changes import source_changes
@@ -85,7 +84,7 @@ def test_load_recordings_names_a_damaged_manifest(made: tuple[Params, Path], tmp
     sound = made[1] / "ingest" / RAW_MANIFEST
     assert len(load_recordings(sound.parent)) == NUM_RECORDINGS + 1
     (tmp_path / RAW_MANIFEST).write_bytes(sound.read_bytes()[:100])
-    for read in (load_recordings, partial(source_changes, [], 0), partial(read_inventory, [])):
+    for read in (load_recordings, partial(source_changes, [], 0)):
         with pytest.raises(
             StageError, match=r"manifest.parquet is no whole Parquet file .*: run 'dvc repro -f ingest'"
         ):
