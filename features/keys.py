@@ -1,5 +1,6 @@
 """Finding keys: a search from shard to key for a few, and an index in memory once many have been asked for."""
 
+import ctypes
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ class KeySearch:
         self._folder = folder
         self._first_keys = [shard.first_key or "" for shard in shards]
         self._starts = starts.tolist()
-        self._texts: dict[int, tuple[memoryview, bytes]] = {}
+        self._texts: dict[int, tuple[memoryview, memoryview]] = {}
         self._index: KeyIndex | None = None
         self._num_searched = 0
 
@@ -59,6 +60,7 @@ class KeySearch:
             self._num_searched += num_keys
             if self._num_searched * _SEARCH_COST >= self._starts[-1] > 0:
                 self._index = KeyIndex(map(read, range(len(self._first_keys))), self._starts[-1])
+                _return_memory()
         return self._index
 
     def _search(self, key: str, read: ReadKeys) -> tuple[int, bool]:
@@ -71,16 +73,16 @@ class KeySearch:
         offsets, text = self._texts.get(index) or self._read_texts(index, read)
         wanted = key.encode(errors="surrogatepass")  # UTF-8 sorts as the texts do
         places = range(len(offsets) - 1)
-        place = bisect_left(places, wanted, key=lambda place: text[offsets[place] : offsets[place + 1]])
+        place = bisect_left(places, wanted, key=lambda place: bytes(text[offsets[place] : offsets[place + 1]]))
         is_there = place in places and text[offsets[place] : offsets[place + 1]] == wanted
         return self._starts[index] + place, is_there
 
-    def _read_texts(self, index: int, read: ReadKeys) -> tuple[memoryview, bytes]:
+    def _read_texts(self, index: int, read: ReadKeys) -> tuple[memoryview, memoryview]:
         """The keys of a shard as offsets into one text: Arrow takes a microsecond to make a text of each."""
         keys = read(index)
         _, offsets, text = keys.buffers()
         spans = np.frombuffer(offsets, np.int32, len(keys) + 1, offset=4 * keys.offset)
-        return self._texts.setdefault(index, (spans.data, bytes(text or b"")))
+        return self._texts.setdefault(index, (spans.data, memoryview(text or b"").cast("B")))
 
     def _around(self, row: int, read: ReadKeys) -> list[str]:
         """The keys before and behind a row, also of other shards."""
@@ -88,6 +90,13 @@ class KeySearch:
         shards = range(bisect_right(self._starts, first) - 1, bisect_left(self._starts, last))
         keys = [str(key) for shard in shards for key in read(shard).to_pylist()]
         return keys[first - self._starts[shards.start] :][: last - first]
+
+
+def _return_memory() -> None:
+    """Give the system back what making an index took: glibc would keep it, several times the size of the index."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 class KeyIndex:

@@ -1,9 +1,11 @@
 """Reading shards: each is memory-mapped on first use, checked against the manifest, and kept."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,13 +20,41 @@ from features.sample import SAMPLE_SCHEMA
 from features.shards import Shard, read_shard
 from features.view import StoredView
 
+_KEPT_TABLES = 4096  # of samples, and of views; a few kilobytes each
+
+Name = TypeVar("Name")
+Kept = TypeVar("Kept")
+
+
+class Recent(Generic[Name, Kept]):
+    """The things that were asked for last, by name."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._things: OrderedDict[Name, Kept] = OrderedDict()
+
+    def get(self, name: Name) -> Kept | None:
+        thing = self._things.get(name)
+        if thing is not None:
+            with suppress(KeyError):  # another thread has just let it go
+                self._things.move_to_end(name)
+        return thing
+
+    def keep(self, name: Name, thing: Kept) -> Kept:
+        self._things[name] = thing
+        while len(self._things) > self._most:
+            with suppress(KeyError):
+                self._things.popitem(last=False)
+        return thing
+
 
 class ShardReader:
     """The shards of one version of a store. A row is a sample's place in key order over all shards.
 
-    Each file that was asked for stays mapped, so that memory holds a few kilobytes a file and no row: pages that were
-    read are the system's. Linux lets a process have 65,530 maps (vm.max_map_count), and one more is a StoreError: at
-    256 samples a shard that is 16 million samples of one view, or 3 million with four views and the sample table.
+    Each file that was asked for stays mapped, and of the tables over them the last few thousand: memory holds less than
+    a kilobyte a file beside those, and no row, for pages that were read are the system's. Linux lets a process have
+    65,530 maps (vm.max_map_count), and one more is a StoreError: at 256 samples a shard that is 16 million samples of
+    one view, or 3 million with four views and the sample table.
     Pickled, it opens the same version again.
     """
 
@@ -34,9 +64,10 @@ class ShardReader:
         self.views = manifest.views
         self.shards = [shard for shard in manifest.shards if shard.num_rows]
         self.starts = np.cumsum([0, *(shard.num_rows for shard in self.shards)])
-        self._samples: dict[int, pa.Table] = {}
-        self._columns: dict[tuple[str, int], pa.Table] = {}
+        self._samples: Recent[int, pa.Table] = Recent(_KEPT_TABLES)
+        self._columns: Recent[tuple[str, int], pa.Table] = Recent(_KEPT_TABLES)
         self._keys: dict[int, pa.Array] = {}
+        self._vectors: dict[tuple[str, int], np.ndarray] = {}
         self._mapped: dict[str, MappedVectors] = {}
         self._search = KeySearch(self.shards, self.starts, files.folder)
 
@@ -64,29 +95,42 @@ class ShardReader:
 
     def samples(self, index: int) -> pa.Table:
         """The sample table of a shard."""
-        if index not in self._samples:
-            table = self._open(SAMPLES_FOLDER, self.shards[index].file, index, SAMPLE_SCHEMA)
-            # What came first stays, also where two threads open the same shard: addresses in its map are handed out.
-            self._samples.setdefault(index, table)
-        return self._samples[index]
+        return self._samples.get(index) or self._samples.keep(
+            index, self._open(SAMPLES_FOLDER, self.shards[index].file, index, SAMPLE_SCHEMA)
+        )
 
     def columns(self, name: str, index: int) -> pa.Table:
         """A view's table of a shard, each column in one piece."""
-        if (name, index) not in self._columns:
-            view = self.view(name)
-            file = view.files[self.shards[index].name]
-            schema = view_schema(dim=view.dim, dtype=view.dtype, is_sequence=view.is_sequence)
-            table = self._open(name, file, index, schema).combine_chunks()
-            if view.is_sequence:
-                _check_lengths(self.folder / name / file, table)
-            self._columns.setdefault((name, index), table)
-        return self._columns[name, index]
+        return self._columns.get((name, index)) or self._columns.keep((name, index), self._read(name, index))
+
+    def _read(self, name: str, index: int) -> pa.Table:
+        view = self.view(name)
+        file = view.files[self.shards[index].name]
+        schema = view_schema(dim=view.dim, dtype=view.dtype, is_sequence=view.is_sequence)
+        table = self._open(name, file, index, schema).combine_chunks()
+        if view.is_sequence:
+            _check_lengths(self.folder / name / file, table)
+        return table
+
+    def _glance(self, name: str, index: int) -> None:
+        """Keep the keys of a view's shard, and the vectors if it is pooled; a table takes six times as much memory."""
+        view, table = self.view(name), self._columns.get((name, index)) or self._read(name, index)
+        # What came first stays, also where two threads open the same shard: addresses in its map are handed out.
+        self._keys.setdefault(index, table["key"].chunk(0))
+        if not view.is_sequence:
+            embedding = table["embedding"].chunk(0)
+            # The buffer itself, since pyarrow's to_numpy() imports pandas.
+            vectors = np.frombuffer(embedding.buffers()[-1], view.dtype, len(embedding) * view.dim)
+            self._vectors.setdefault((name, index), vectors.reshape(-1, view.dim))
 
     def keys(self, index: int, view: str | None = None) -> pa.Array:
         """The keys of a shard, read from the view's file or, by default, from that of the samples."""
         if index not in self._keys:
-            column = (self.samples(index) if view is None else self.columns(view, index))["key"]
-            self._keys[index] = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+            if view is None:
+                column = self.samples(index)["key"]
+                self._keys[index] = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+            else:
+                self._glance(view, index)
         return self._keys[index]
 
     def key_at(self, row: int) -> str:
@@ -96,9 +140,9 @@ class ShardReader:
 
     def vectors(self, name: str, index: int) -> np.ndarray:
         """[row, dim], a pooled view's shard over its memory map; NaN where absent."""
-        view, embedding = self.view(name), self.columns(name, index)["embedding"].chunk(0)
-        # The buffer itself, since pyarrow's to_numpy() imports pandas.
-        return np.frombuffer(embedding.buffers()[-1], view.dtype, len(embedding) * view.dim).reshape(-1, view.dim)
+        if (name, index) not in self._vectors:
+            self._glance(name, index)
+        return self._vectors[name, index]
 
     def sequence_vectors(self, name: str, index: int) -> tuple[np.ndarray, np.ndarray]:
         """[vector, dim] and int64 [vector], all vectors of a sequence view's shard and the row each belongs to."""

@@ -20,6 +20,7 @@ import features
 from features.sample import MEDIA_SCHEMA, media_row
 from features.shards import shard_writer
 from pipelines.card import write_card
+from pipelines.digests import sample_digests
 from pipelines.job import ShardTask
 from pipelines.pack import PackShard
 from pipelines.progress import ShardProgress
@@ -58,7 +59,9 @@ def packed(store: features.Store, tmp_path_factory: pytest.TempPathFactory) -> P
     with shard_writer(folder / "media.arrow", MEDIA_SCHEMA) as writer:
         for place, row in enumerate(rows):
             image = None if place % 6 == 1 else media_files.image_bytes(PIXELS, "PNG")
-            writer.append(media_row(**row, text=f"text {place}" if place % 2 else None, image=image, source_digest="d"))
+            text = f"text {place}" if place % 2 else None
+            sample = media_row(**row, text=text, image=image, source_digest="d")
+            writer.append({**sample, "digests": sample_digests(sample)})
     for number in range(2):
         name = f"train-{number:06d}"
         inputs = [
