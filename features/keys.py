@@ -9,11 +9,13 @@ import numpy as np
 import pyarrow as pa
 
 from features.errors import StoreError, nearest
+from features.recent import Recent
 from features.shards import Shard
 
 _FEW = 8  # keys that are found sooner one by one than by the index
 _SEARCH_COST = 64  # rows that are indexed in the time that one key is searched for
 _NUM_AROUND = 512  # keys on either side of an unknown one among which the nearest is looked for
+_KEPT_TEXTS = 1024  # shards whose keys have been searched, copied: a few kilobytes each
 _WINDOW = 8  # slots from its own in which a word is looked for
 NOT_FOUND = -1
 _EMPTY = np.uint64(0xFFFF_FFFF_FFFF_FFFF)  # as a row it is NOT_FOUND
@@ -30,7 +32,7 @@ class KeySearch:
         self._folder = folder
         self._first_keys = [shard.first_key or "" for shard in shards]
         self._starts = starts.tolist()
-        self._texts: dict[int, tuple[memoryview, memoryview]] = {}
+        self._texts: Recent[int, tuple[memoryview, bytes]] = Recent(_KEPT_TEXTS)
         self._index: KeyIndex | None = None
         self._num_searched = 0
 
@@ -73,16 +75,16 @@ class KeySearch:
         offsets, text = self._texts.get(index) or self._read_texts(index, read)
         wanted = key.encode(errors="surrogatepass")  # UTF-8 sorts as the texts do
         places = range(len(offsets) - 1)
-        place = bisect_left(places, wanted, key=lambda place: bytes(text[offsets[place] : offsets[place + 1]]))
+        place = bisect_left(places, wanted, key=lambda place: text[offsets[place] : offsets[place + 1]])
         is_there = place in places and text[offsets[place] : offsets[place + 1]] == wanted
         return self._starts[index] + place, is_there
 
-    def _read_texts(self, index: int, read: ReadKeys) -> tuple[memoryview, memoryview]:
+    def _read_texts(self, index: int, read: ReadKeys) -> tuple[memoryview, bytes]:
         """The keys of a shard as offsets into one text: Arrow takes a microsecond to make a text of each."""
         keys = read(index)
         _, offsets, text = keys.buffers()
         spans = np.frombuffer(offsets, np.int32, len(keys) + 1, offset=4 * keys.offset)
-        return self._texts.setdefault(index, (spans.data, memoryview(text or b"").cast("B")))
+        return self._texts.keep(index, (spans.data, bytes(text or b"")))
 
     def _around(self, row: int, read: ReadKeys) -> list[str]:
         """The keys before and behind a row, also of other shards."""

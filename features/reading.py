@@ -1,11 +1,9 @@
 """Reading shards: each is memory-mapped on first use, checked against the manifest, and kept."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,36 +14,12 @@ from features.files import StoreFiles, open_first
 from features.keys import KeySearch
 from features.manifest import SAMPLES_FOLDER, Manifest, parse_manifest, view_schema
 from features.mapping import MappedVectors
+from features.recent import Recent
 from features.sample import SAMPLE_SCHEMA
 from features.shards import Shard, read_shard
 from features.view import StoredView
 
 _KEPT_TABLES = 4096  # of samples, and of views; a few kilobytes each
-
-Name = TypeVar("Name")
-Kept = TypeVar("Kept")
-
-
-class Recent(Generic[Name, Kept]):
-    """The things that were asked for last, by name."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._things: OrderedDict[Name, Kept] = OrderedDict()
-
-    def get(self, name: Name) -> Kept | None:
-        thing = self._things.get(name)
-        if thing is not None:
-            with suppress(KeyError):  # another thread has just let it go
-                self._things.move_to_end(name)
-        return thing
-
-    def keep(self, name: Name, thing: Kept) -> Kept:
-        self._things[name] = thing
-        while len(self._things) > self._most:
-            with suppress(KeyError):
-                self._things.popitem(last=False)
-        return thing
 
 
 class ShardReader:

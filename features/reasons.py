@@ -25,6 +25,8 @@ class Reason(StrEnum):
     BAD_TRANSCRIPT = "bad_transcript"
     BAD_LABELS = "bad_labels"
     NON_FINITE = "non_finite"  # the encoder gave NaN or infinity
+    NOT_ENCODABLE = "not_encodable"  # the encoder failed on it
+    TOO_LARGE = "too_large"  # encoding it alone takes more memory than there is
 
 
 class MediaError(PlaitError):

@@ -146,7 +146,10 @@ def _run_plan(plan: ViewPlan, beam: BeamParams) -> tuple[dict[str, Shard], list[
     if not plan.tasks:
         return plan.kept, plan.rejects
     defined = plan.defined
-    worker = EncodeShard(defined.view, defined.encoder, defined.device, defined.rev, plan.dim)
+    digest = defined.definition["weights_digest"]
+    worker = EncodeShard(
+        defined.view, defined.encoder, defined.device, defined.rev, digest, dim=plan.dim, threads=beam.threads
+    )
     records = run_job(worker, plan.tasks, known={}, params=beam, label=f"embed {defined.view.name}")
     made = {record.shard.file: record.shard for record in records}
     return plan.kept | made, [*plan.rejects, *(reject for record in records for reject in record.rejects)]

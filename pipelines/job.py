@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import redirect_stderr
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -71,6 +71,7 @@ class ShardRecord:
     fingerprint: str
     num_in: int
     rejects: tuple[Reject, ...]
+    account: dict[str, Any] = field(default_factory=dict, compare=False)  # of the work itself: it is not published
 
     @property
     def num_tried(self) -> int:
@@ -78,12 +79,14 @@ class ShardRecord:
         return max(self.num_in, self.shard.num_rows + sum(reject.dropped == "sample" for reject in self.rejects))
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """The record as it is published."""
+        return {name: value for name, value in asdict(self).items() if name != "account"}
 
     @staticmethod
     def from_json(content: dict[str, Any]) -> "ShardRecord":
         rejects = tuple(Reject(**reject) for reject in content["rejects"])
-        return ShardRecord(Shard(**content["shard"]), content["fingerprint"], content["num_in"], rejects)
+        account = content.get("account", {})
+        return ShardRecord(Shard(**content["shard"]), content["fingerprint"], content["num_in"], rejects, account)
 
 
 class ShardWorker(Protocol):
@@ -137,7 +140,8 @@ def make_shard(task: ShardTask, worker: ShardWorker) -> bool:
     if record is not None and "error" not in record and _is_made(task, record["shard"]["digest"]):
         return True
     try:
-        record = worker(task, ShardProgress(task.progress_path)).to_json()
+        made = worker(task, ShardProgress(task.progress_path))
+        record = {**made.to_json(), "account": made.account}
     except PlaitError as error:
         record = {"error": str(error)}
     except OSError as error:

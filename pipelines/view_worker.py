@@ -1,8 +1,10 @@
 """The worker of embed: one shard of one view, from media or from rows that are stored already."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,9 +12,10 @@ import pyarrow.compute as pc
 from apache_beam.utils.shared import Shared
 
 from features.encoders.base import Audio, Encoded, Encoder, Media, Video
-from features.encoders.batching import encode_samples
 from features.encoders.pooling import pool, pooled_dim
-from features.errors import ShardError
+from features.encoders.session import Session, open_session
+from features.encoders.timing import Clock
+from features.errors import EncoderError, ShardError
 from features.manifest import view_schema
 from features.reasons import MediaError, Reason
 from features.rev import digest_file, feature_key
@@ -68,26 +71,21 @@ class ShardRows:
     copies: list[Copies]
 
 
-class _Loaded:
-    """An encoder whose model is in memory; a class of its own, since Beam shares only what can be weakly referenced."""
-
-    def __init__(self, encoder: Encoder, device: str) -> None:
-        encoder.load(device)
-        self.encoder = encoder
-
-
 @dataclass(frozen=True)
 class EncodeShard:
     """Writes one shard of a view. The model is loaded once in a process, and only where there is something to encode.
 
-    rev: of the view; dim: length of a stored vector if it is known without the model.
+    rev: of the view; dim: length of a stored vector if it is known without the model; threads: how many run the model
+    at once on a CPU.
     """
 
     view: View
     encoder: Encoder
     device: str
     rev: str
+    weights_digest: str | None
     dim: int | None = None
+    threads: int = 1
     shared: Shared = field(default_factory=Shared)
 
     def __call__(self, task: ShardTask, progress: ShardProgress) -> ShardRecord:
@@ -103,17 +101,29 @@ class EncodeShard:
         feature_keys = [feature_key(self.rev, digest) for digest in digests]
         vectors = [row[0] if row else None for row in rows]
         times = [row[1] if row else None for row in rows] if is_sequence else ()
-        write_shard(task.path, view_batch(schema, keys, feature_keys, vectors, times))
+        clock = Clock()
+        with clock.spending("write"):
+            write_shard(task.path, view_batch(schema, keys, feature_keys, vectors, times))
+            shard = describe_shard(task.name, task.path)
         progress.report()
-        return ShardRecord(describe_shard(task.name, task.path), task.fingerprint, len(rows), rejects)
+        return ShardRecord(shard, task.fingerprint, len(rows), rejects, self._account(inputs, clock))
 
-    def _load(self) -> Encoder:
-        return self.shared.acquire(lambda: _Loaded(self.encoder, self.device)).encoder
+    def _session(self) -> Session:
+        session: Session = self.shared.acquire(self._open_session)
+        return session
+
+    def _open_session(self) -> Session:
+        """A session over the loaded model. Raises EncoderError if the weights are others than when the run began."""
+        if self.encoder.definition()["weights_digest"] != self.weights_digest:
+            raise EncoderError(
+                f"view {self.view.name!r}: the weights of {self.view.encoder!r} changed since the run began: run again"
+            )
+        return open_session(self.encoder, self.device, threads=self.threads)
 
     def _dim(self, inputs: ShardRows) -> int:
         if self.dim is not None and not len(inputs.encode_N):
             return self.dim
-        return pooled_dim(self._load().dim, self.view.pooling)
+        return pooled_dim(self._session().dim, self.view.pooling)
 
     def _encode(
         self, inputs: ShardRows, schema: pa.Schema, rows: list[Row | None], progress: ShardProgress
@@ -122,7 +132,7 @@ class EncodeShard:
         errors: dict[int, MediaError] = {}
         if not len(inputs.encode_N):
             return errors
-        for index, outcome in encode_samples(self._load(), _media(inputs, self.view.input)):
+        for index, outcome in self._session().encode(_media(inputs, self.view.input)):
             made = self._finish(outcome, schema) if isinstance(outcome, Encoded) else outcome
             if isinstance(made, MediaError):
                 errors[index] = made
@@ -134,6 +144,15 @@ class EncodeShard:
             if first in errors:
                 errors[index] = errors[first]
         return errors
+
+    def _account(self, inputs: ShardRows, clock: Clock) -> dict[str, Any]:
+        """Where time went since the shard before, and the batch size if it had to be lowered."""
+        if not len(inputs.encode_N):
+            return {}
+        session = self._session()
+        times = session.take_times()
+        times.add(clock.spent_s)
+        return {"num_encoded": len(inputs.encode_N), "batch_size": session.batch_size.lowered, **times.spent_s}
 
     def _finish(self, encoded: Encoded, schema: pa.Schema) -> Row | MediaError:
         vector, times = pool(encoded.vectors_TD, encoded.times_T2, self.view.pooling)
@@ -166,17 +185,22 @@ def _identities(samples: Samples, modality: str) -> tuple[list[str], list[str | 
     return taken.column("key").to_pylist(), pc.struct_field(taken.column("digests"), modality).to_pylist()
 
 
-def _media(inputs: ShardRows, modality: str) -> Iterator[tuple[int, Media]]:
+def _media(inputs: ShardRows, modality: str) -> Iterator[tuple[int, Callable[[], Media]]]:
+    """The rows to be encoded, and what reads the media of each."""
     samples, tables = inputs.samples, dict[int, pa.Table]()
     for index in inputs.encode_N.tolist():
         file, row = int(samples.file_N[index]), int(samples.row_N[index])
         if file not in tables:  # mapped once
             tables[file] = read_shard(Path(samples.paths[file]))
-        sample = {name: tables[file].column(name)[row].as_py() for name in ("key", "digests", *_FIELDS[modality])}
-        # What came of other bytes, be it only the news that they cannot be encoded, would be kept under the feature
-        # key of the right ones and never be made again.
-        check_media(sample, [modality], samples.paths[file])
-        yield index, as_media(sample, modality)
+        yield index, partial(_read_media, tables[file], row, modality, samples.paths[file])
+
+
+def _read_media(table: pa.Table, row: int, modality: str, path: str) -> Media:
+    """The media of a row. Raises ShardError if they are not what its digest says: what came of other bytes, be it only
+    the news that they cannot be encoded, would be kept under the feature key of the right ones and never made again."""
+    sample = {name: table.column(name)[row].as_py() for name in ("key", "digests", *_FIELDS[modality])}
+    check_media(sample, [modality], path)
+    return as_media(sample, modality)
 
 
 def as_media(sample: MediaRow, modality: str) -> Media:

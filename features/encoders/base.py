@@ -58,6 +58,9 @@ class Encoder(Protocol):
 
     inputs: frozenset[str]
     batch_size: int
+    about: dict[str, Any]
+    """What it takes and gives, for people, as far as that is known without a model in memory: rate_hz of audio,
+    size_px of images, max_tokens of texts, frames of clips; dim of its vectors and vectors_hz, how many a second."""
 
     @property
     def dim(self) -> int:

@@ -1,121 +1,195 @@
-"""Batches of fixed shape: a row's bytes depend on its sample, never on the company it is encoded in."""
+"""Batches of fixed shape: a row's bytes depend on its sample, never on the company it is encoded in.
 
-from collections import deque
-from collections.abc import Iterable, Iterator
+So a batch may take units of any samples, of several shards too, and one that fails may be run again in parts.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any
 
 import numpy as np
 
-from features.encoders.base import Encoded, Encoder, Media
+from features.encoders.base import Encoded, Encoder
 from features.errors import EncoderError
 from features.reasons import MediaError, Reason
 
-Key = TypeVar("Key")
+_SHOWN_CHARS = 200  # of what a library says went wrong
+# What libraries raise for an input that they cannot take; torch raises RuntimeError for nearly everything.
+_FAILURES = (RuntimeError, ValueError, IndexError, ArithmeticError, MemoryError)
 
-_OPEN_BATCHES = 16  # samples that may wait for their batches to fill, in batches: bounds memory over a long shard
+Outcome = np.ndarray | MediaError
+"""What became of a unit: float32 [vector, dim], or why there is nothing."""
 
 
 @dataclass(eq=False)
-class _Sample(Generic[Key]):
-    """A sample on its way: one place in outputs for each unit that was queued."""
+class Sample:
+    """A sample on its way: one place in outcomes for each unit that was queued."""
 
-    key: Key
+    key: Any
     times_T2: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))
-    outputs: list[np.ndarray | None] = field(default_factory=list)
+    outcomes: list[Outcome | None] = field(default_factory=list)
     num_waiting: int = 0
     is_complete: bool = False  # no further units will come
-    error: MediaError | None = None
+    error: MediaError | None = None  # of reading and preparing it
+    failure: BaseException | None = None  # of the program or the disk: it ends the work
 
     @property
     def is_done(self) -> bool:
-        return self.error is not None or (self.is_complete and self.num_waiting == 0)
+        if self.failure is not None:
+            return True
+        # What went wrong with it must not depend on what was noticed first.
+        return self.is_complete and (self.error is not None or self.num_waiting == 0)
+
+    def take(self, index: int, outcome: Outcome) -> None:
+        """Note what became of a unit."""
+        self.outcomes[index] = outcome
+        self.num_waiting -= 1
+
+    def outcome(self) -> Encoded | MediaError:
+        """What became of the sample, once it is done. Raises its failure, if it has one."""
+        if self.failure is not None:
+            raise self.failure
+        errors = (outcome for outcome in self.outcomes if isinstance(outcome, MediaError))
+        error = self.error or next(errors, None)
+        if error is not None:
+            return error
+        vectors = [vectors for vectors in self.outcomes if isinstance(vectors, np.ndarray)]
+        if not vectors:
+            return MediaError(Reason.EMPTY, "there is nothing in it to encode")
+        vectors_TD = np.concatenate(vectors).astype(np.float32, copy=False)
+        if len(vectors_TD) != len(self.times_T2):
+            raise EncoderError(
+                f"an encoder gave {len(vectors_TD)} vectors for {len(self.times_T2)} intervals: mend its prepare()"
+            )
+        return Encoded(vectors_TD, self.times_T2)
 
 
-_Place = tuple[_Sample[Key], int, np.ndarray]
+@dataclass(frozen=True)
+class Place:
+    """A unit that waits to be encoded, and where its outcome belongs."""
+
+    sample: Sample
+    index: int
+    unit: np.ndarray
 
 
-class _Lanes(Generic[Key]):
+class Lanes:
     """Units that wait for a batch, one lane for each shape."""
 
-    def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
-        self._lanes: dict[tuple[tuple[int, ...], str], list[_Place[Key]]] = {}
+    def __init__(self) -> None:
+        self._lanes: dict[tuple[tuple[int, ...], str], list[Place]] = {}
 
-    def add(self, sample: _Sample[Key], media: Media) -> None:
-        """Queue the units of a sample, and encode every batch that becomes full."""
-        try:
-            prepared = self._encoder.prepare(media)
-            sample.times_T2 = prepared.times_T2
-            for unit in prepared.units:
-                self._queue(sample, unit)
-        except MediaError as error:
-            sample.error = error
-            for lane in self._lanes.values():
-                lane[:] = [place for place in lane if place[0] is not sample]
-        sample.is_complete = True
-
-    def _queue(self, sample: _Sample[Key], unit: np.ndarray) -> None:
+    def add(self, sample: Sample, unit: np.ndarray, batch_size: int) -> list[Place]:
+        """Queue a unit; gives the batch that it made full, or nothing."""
         lane = self._lanes.setdefault((unit.shape, unit.dtype.str), [])
-        lane.append((sample, len(sample.outputs), unit))
-        sample.outputs.append(None)
+        lane.append(Place(sample, len(sample.outcomes), unit))
+        sample.outcomes.append(None)
         sample.num_waiting += 1
-        if len(lane) == self._encoder.batch_size:
-            self._encode(lane)
-
-    def finish(self, sample: _Sample[Key]) -> None:
-        """Encode what the sample still waits for, in batches filled up with zeros."""
-        for lane in self._lanes.values():
-            if any(waiting is sample for waiting, _, _ in lane):
-                self._encode(lane)
-
-    def _encode(self, lane: list[_Place[Key]]) -> None:
-        places = list(lane)
+        if len(lane) < batch_size:
+            return []
+        full = list(lane)
         lane.clear()
-        first = places[0][2]
-        units_B = np.zeros((self._encoder.batch_size, *first.shape), first.dtype)
-        for row, (_, _, unit) in enumerate(places):
-            units_B[row] = unit
-        outputs = self._encoder.encode(units_B)
-        for (sample, index, _), output in zip(places, outputs, strict=False):
-            sample.outputs[index] = output
-            sample.num_waiting -= 1
+        return full
+
+    def drop(self, sample: Sample) -> None:
+        """Forget the units of a sample that turned out to be broken."""
+        for lane in self._lanes.values():
+            lane[:] = [place for place in lane if place.sample is not sample]
+
+    def take(self, sample: Sample) -> list[list[Place]]:
+        """The lanes in which units of the sample wait, emptied."""
+        taken = [list(lane) for lane in self._lanes.values() if any(place.sample is sample for place in lane)]
+        for lane in self._lanes.values():
+            if any(place.sample is sample for place in lane):
+                lane.clear()
+        return taken
 
 
-def encode_samples(
-    encoder: Encoder, samples: Iterable[tuple[Key, Media]]
-) -> Iterator[tuple[Key, Encoded | MediaError]]:
-    """Encode samples in batches of exactly encoder.batch_size units of one shape; they come out as they came in.
+class BatchSize:
+    """How many units go into a batch: as many as the encoder says, and fewer once that is more than memory holds."""
 
-    A sample that cannot be decoded, or whose vectors are not finite, comes out as its MediaError and touches no other.
-    Looks ahead over a bounded number of samples, so memory does not grow with their count.
+    def __init__(self, declared: int) -> None:
+        self.declared = declared
+        self.now = declared
+
+    @property
+    def lowered(self) -> int | None:
+        """The size it was lowered to, if it was."""
+        return self.now if self.now < self.declared else None
+
+
+def encode_units(encoder: Encoder, units: Sequence[np.ndarray], size: BatchSize) -> list[Outcome]:
+    """What becomes of each of the units, which have one shape; at most size.declared.
+
+    A batch that fails is split in halves down to the units that do so alone, and these get an error. Halves are filled
+    up with zeros to the same shape, so the others get the same bytes as ever. Where memory does not suffice batches
+    are made smaller from then on, for all who share the size.
     """
-    lanes = _Lanes[Key](encoder)
-    waiting: deque[_Sample[Key]] = deque()
-    for key, media in samples:
-        sample = _Sample(key)
-        waiting.append(sample)
-        lanes.add(sample, media)
-        if len(waiting) > _OPEN_BATCHES * encoder.batch_size:
-            lanes.finish(waiting[0])
-        while waiting and waiting[0].is_done:
-            yield _outcome(waiting.popleft())
-    while waiting:
-        lanes.finish(waiting[0])
-        yield _outcome(waiting.popleft())
+    asked = size.now
+    if len(units) > asked:
+        parts = [units[start : start + asked] for start in range(0, len(units), asked)]
+        return [outcome for part in parts for outcome in encode_units(encoder, part, size)]
+    try:
+        outputs = encoder.encode(_padded(units, asked))[: len(units)]
+    except _FAILURES as error:
+        if _is_out_of_memory(error) and asked > 1:
+            _free_memory()
+            size.now = min(size.now, asked // 2)
+            return encode_units(encoder, units, size)
+        if len(units) == 1:
+            return [_blamed(error)]
+        return _in_halves(encoder, units, size)
+    guilty = [place for place, output in enumerate(outputs) if not np.isfinite(output).all()]
+    outcomes: list[Outcome] = list(outputs)
+    if len(units) == 1:
+        return [MediaError(Reason.NON_FINITE, "the encoder gave NaN or infinity")] if guilty else outcomes
+    if guilty:  # perhaps on account of another unit: those that do so alone are to blame
+        again = _in_halves(encoder, [units[place] for place in guilty], size)
+        for place, outcome in zip(guilty, again, strict=True):
+            outcomes[place] = outcome
+    return outcomes
 
 
-def _outcome(sample: _Sample[Key]) -> tuple[Key, Encoded | MediaError]:
-    if sample.error is not None:
-        return sample.key, sample.error
-    outputs = [output for output in sample.outputs if output is not None]
-    if not outputs:
-        return sample.key, MediaError(Reason.EMPTY, "there is nothing in it to encode")
-    vectors_TD = np.concatenate(outputs).astype(np.float32, copy=False)
-    if len(vectors_TD) != len(sample.times_T2):
-        raise EncoderError(
-            f"an encoder gave {len(vectors_TD)} vectors for {len(sample.times_T2)} intervals: mend its prepare()"
-        )
-    if not np.isfinite(vectors_TD).all():
-        return sample.key, MediaError(Reason.NON_FINITE, "the encoder gave NaN or infinity")
-    return sample.key, Encoded(vectors_TD, sample.times_T2)
+def _in_halves(encoder: Encoder, units: Sequence[np.ndarray], size: BatchSize) -> list[Outcome]:
+    middle = (len(units) + 1) // 2
+    halves = (units[:middle], units[middle:])
+    return [outcome for half in halves if half for outcome in encode_units(encoder, half, size)]
+
+
+def _padded(units: Sequence[np.ndarray], size: int) -> np.ndarray:
+    units_B = np.zeros((size, *units[0].shape), units[0].dtype)
+    for row, unit in enumerate(units):
+        units_B[row] = unit
+    return units_B
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory did not suffice; torch has a type of its own for a GPU's, and none for the CPU's."""
+    is_torchs = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or is_torchs
+
+
+def _free_memory() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _blamed(error: Exception) -> MediaError:
+    """Why a unit that fails alone has no vector."""
+    if _is_out_of_memory(error):
+        return MediaError(Reason.TOO_LARGE, "encoding it takes more memory than there is")
+    said = " ".join(str(error).split())[:_SHOWN_CHARS]
+    return MediaError(Reason.NOT_ENCODABLE, f"the encoder failed on it: {type(error).__name__}: {said}")
+
+
+def encode_samples(encoder: Encoder, samples: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Encoded | MediaError]]:
+    """Encode samples, given as keys and media, with a session of their own; they come out as they came in."""
+    from features.encoders.session import Session
+
+    def given(media: Any) -> Callable[[], Any]:
+        return lambda: media
+
+    with Session([encoder]) as session:
+        yield from session.encode((key, given(media)) for key, media in samples)

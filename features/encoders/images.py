@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from features.encoders.base import Media, Prepared, Video
+from features.encoders.timing import spending
 from features.reasons import MediaError, Reason
 
 Transform = Callable[[Image.Image], np.ndarray]
@@ -17,7 +18,8 @@ Transform = Callable[[Image.Image], np.ndarray]
 def decode_image(encoded: bytes) -> Image.Image:
     """An encoded image in RGB. Raises MediaError if it is none, or breaks off."""
     try:
-        return Image.open(BytesIO(encoded)).convert("RGB")
+        with spending("decode"):
+            return Image.open(BytesIO(encoded)).convert("RGB")
     except UnidentifiedImageError as error:
         raise MediaError(Reason.UNDECODABLE, "not an image in a format that Pillow knows") from error
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:

@@ -49,6 +49,7 @@ class NetworkEncoder:
     modules: tuple[str, ...]
     libraries: tuple[str, ...]
     bring: Callable[[str], Network]
+    about: dict[str, Any] = field(default_factory=dict)
     _network: Network | None = field(default=None, init=False)
     _device: str = field(default="cpu", init=False)
 
@@ -99,7 +100,7 @@ def settle(model: Model, device: str) -> Model:
     """The model on its device, ready for inference in plain float32."""
     import torch
 
-    if device == "cuda":
+    if device.startswith("cuda"):
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.benchmark = False  # it picks kernels by their speed of the moment

@@ -4,11 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from features.encoders.base import Encoded, Media, Prepared
-from features.encoders.batching import encode_samples
+from features.encoders.batching import BatchSize, encode_samples, encode_units
 from features.errors import EncoderError
 from features.reasons import MediaError, Reason
 
@@ -108,31 +109,68 @@ def test_encode_samples_rejects_a_sample_without_units():
     assert outcome.reason == Reason.EMPTY
 
 
-def test_encode_samples_looks_ahead_over_a_bounded_number_of_samples():
-    encoder = SumEncoder(batch_size=2)
-    rare_first = encode_samples(encoder, enumerate(["345", *["1"] * 10_000]))
-    assert next(rare_first)[0] == 0
-    assert encoder.num_prepared < 100
+@dataclass
+class FailingEncoder(SumEncoder):
+    """Fails on batches that hold a 6 or a unit of zeros, gives NaN for a 7, and for all units of a batch with an 8."""
+
+    def encode(self, units_B: np.ndarray) -> list[np.ndarray]:
+        if 6 in units_B:
+            raise RuntimeError("unlucky\n  number")
+        outputs = super().encode(units_B)
+        return [
+            np.full((1, 1), np.nan) if 7 in unit or 8 in units_B else output
+            for unit, output in zip(units_B, outputs, strict=True)
+        ]
 
 
-def test_encode_samples_takes_the_units_of_a_long_sample_one_batch_at_a_time():
-    waiting = largest = 0
+@given(texts=st.lists(st.sampled_from(["1", "2", "3 6", "7", "8", "4 4", "12"]), max_size=30), size=st.integers(1, 6))
+def test_encode_samples_blames_only_the_units_that_fail_alone(texts, size):
+    outcomes = [outcome for _, outcome in encode_samples(FailingEncoder(size), enumerate(texts))]
+    for text, outcome in zip(texts, outcomes, strict=True):
+        if "6" in text:
+            assert outcome.reason == Reason.NOT_ENCODABLE
+            assert str(outcome) == "the encoder failed on it: RuntimeError: unlucky number"
+        elif text in ("7", "8"):
+            assert outcome.reason == Reason.NON_FINITE
+        else:
+            assert describe(outcome) == encode_alone(text)
 
-    class CountingEncoder(SumEncoder):
-        def _unit(self, part: str) -> np.ndarray:
-            nonlocal waiting, largest
-            waiting += 1
-            largest = max(largest, waiting)
-            return super()._unit(part)
 
+@dataclass
+class HungryEncoder(SumEncoder):
+    """Takes the memory for two units, and for none with a 9."""
+
+    error: Exception = field(default_factory=MemoryError)
+
+    def encode(self, units_B: np.ndarray) -> list[np.ndarray]:
+        if len(units_B) > 2 or 9 in units_B:
+            raise self.error
+        return super().encode(units_B)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory: 9 bytes")],
+)
+def test_a_batch_that_memory_does_not_hold_makes_batches_smaller(error):
+    encoder, size = HungryEncoder(batch_size=8, error=error), BatchSize(8)
+    units = [np.array([float(number % 8)]) for number in range(8)]
+    assert [output[0, 0] for output in encode_units(encoder, units, size)] == [unit[0] for unit in units]
+    assert {len(batch) for batch in encoder.batches} == {2}
+    assert (size.now, size.lowered) == (2, 2)
+
+    (outcome,) = encode_units(encoder, [np.array([9.0])], size)
+    assert outcome.reason == Reason.TOO_LARGE
+    assert (size.now, size.declared) == (1, 8)
+
+
+def test_encode_samples_takes_a_mistake_of_the_program_for_none_of_a_sample():
+    class Wrong(SumEncoder):
         def encode(self, units_B: np.ndarray) -> list[np.ndarray]:
-            nonlocal waiting
-            waiting -= len(units_B)
-            return super().encode(units_B)
+            raise TypeError("wrong")
 
-    ((_, outcome),) = encode_samples(CountingEncoder(batch_size=4), [(0, "1 " * 1000)])
-    assert len(outcome.vectors_TD) == 1000
-    assert largest == 4
+    with pytest.raises(TypeError, match="wrong"):
+        list(encode_samples(Wrong(), enumerate(["1", "2"])))
 
 
 def test_encode_samples_refuses_an_encoder_that_miscounts_its_vectors():

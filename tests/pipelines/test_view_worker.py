@@ -88,7 +88,7 @@ def copies_of(path: Path, targets: Sequence[int], rows: Sequence[int]) -> Copies
 
 
 def worker_of(encoder: CountingEncoder, **declared: Any) -> EncodeShard:
-    return EncodeShard(View(name="letters", input="text", encoder="counting", **declared), encoder, "cpu", "rev")
+    return EncodeShard(View(name="letters", input="text", encoder="counting", **declared), encoder, "cpu", "rev", None)
 
 
 def test_encode_shard_keeps_the_order_and_a_null_where_a_sample_lacks_the_modality(tmp_path: Path) -> None:

@@ -1,0 +1,219 @@
+"""A model at work: threads that decode ahead of it, a bounded queue, and threads that run it."""
+
+import os
+import pickle
+import queue
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from features.encoders.base import Encoded, Encoder, Media
+from features.encoders.batching import BatchSize, Lanes, Place, Sample, encode_units
+from features.encoders.timing import Clock, Times
+from features.reasons import MediaError
+
+_OPEN_BATCHES = 64  # samples of one feed that may be under way, in batches: bounds memory over a long shard
+_QUEUED_BATCHES = 2  # that wait for each thread that runs the model
+
+Read = Callable[[], Media]
+"""Reads a sample's media; called on a decoding thread."""
+
+
+class _Model:
+    """A copy of the model, for one thread at a time."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
+        self.free_since_s: float | None = None  # None before its first batch
+
+
+class Session:
+    """Encodes the samples of any number of feeds at once, one a thread that calls encode().
+
+    Samples are read and prepared on decoding threads. Their units gather in lanes of one shape, across feeds, and a
+    full lane goes to a thread that runs the model; that decoding threads wait when enough batches do, bounds memory.
+    What is left in a lane is encoded when no feed can go on without it.
+    """
+
+    def __init__(self, encoders: Sequence[Encoder], *, num_decoders: int = 1) -> None:
+        """encoders: loaded ones, one for each thread that is to run a model; on a CPU threads may share one."""
+        self._encoder = encoders[0]
+        self.batch_size = BatchSize(self._encoder.batch_size)
+        self.times = Times()
+        self._models: queue.SimpleQueue[_Model] = queue.SimpleQueue()
+        for encoder in encoders:
+            self._models.put(_Model(encoder))
+        self._decoders = ThreadPoolExecutor(num_decoders, "decode", initializer=_use_one_thread)
+        self._runners = ThreadPoolExecutor(len(encoders), "model", initializer=_use_one_thread)
+        self._room = threading.BoundedSemaphore((1 + _QUEUED_BATCHES) * len(encoders))
+        self._lanes = Lanes()
+        self._change = threading.Condition()  # guards all below, the lanes and the samples
+        self._num_feeds = 0
+        self._num_waiting = 0  # feeds that can do nothing before their next sample is done
+        self._num_busy = 0  # samples that are prepared and batches that are encoded
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the threads; what has not begun is left."""
+        self._decoders.shutdown(cancel_futures=True)
+        self._runners.shutdown(cancel_futures=True)
+
+    def encode(self, samples: Iterable[tuple[Any, Read]]) -> Iterator[tuple[Any, Encoded | MediaError]]:
+        """Encode samples, given as keys and what reads their media; they come out as they came in.
+
+        A sample that cannot be decoded or encoded, or whose vectors are not finite, comes out as its MediaError and
+        touches no other. Looks ahead over a bounded number of samples, so memory does not grow with their count.
+        Raises what reading a sample raises beside a MediaError.
+        """
+        under_way: deque[Sample] = deque()
+        with self._feeding():
+            for key, read in samples:
+                under_way.append(self._begin(key, read))
+                while under_way and (len(under_way) > self._most_under_way or under_way[0].is_done):
+                    self._wait_for(under_way[0])
+                    yield under_way[0].key, under_way.popleft().outcome()
+            while under_way:
+                self._wait_for(under_way[0])
+                yield under_way[0].key, under_way.popleft().outcome()
+
+    @property
+    def _most_under_way(self) -> int:
+        return _OPEN_BATCHES * self.batch_size.declared
+
+    @contextmanager
+    def _feeding(self) -> Iterator[None]:
+        with self._change:
+            self._num_feeds += 1
+        try:
+            yield
+        finally:
+            with self._change:
+                self._num_feeds -= 1
+                self._change.notify_all()
+
+    def _begin(self, key: Any, read: Read) -> Sample:
+        sample = Sample(key)
+        with self._change:
+            self._num_busy += 1
+        self._decoders.submit(self._prepare, sample, read).add_done_callback(partial(self._end, [sample]))
+        return sample
+
+    def _prepare(self, sample: Sample, read: Read) -> None:
+        """Read a sample and queue its units; on a decoding thread."""
+        clock = Clock()
+        error = None
+        try:
+            with clock.spending("read"):
+                media = read()
+            with clock.spending("preprocess"):
+                prepared = self._encoder.prepare(media)
+                sample.times_T2 = prepared.times_T2
+                for unit in prepared.units:
+                    with self._change:
+                        batch = self._lanes.add(sample, unit, self.batch_size.now)
+                    if batch:
+                        with clock.paused():
+                            self._launch(batch)
+        except MediaError as caught:
+            error = caught
+        with self._change:
+            sample.is_complete, sample.error = True, error
+            if error is not None:
+                self._lanes.drop(sample)
+            self.times.add(clock.spent_s)
+
+    def _launch(self, batch: list[Place]) -> None:
+        """Hand a batch to the model; waits for room in its queue."""
+        self._room.acquire()
+        with self._change:
+            self._num_busy += 1
+        samples = list({id(place.sample): place.sample for place in batch}.values())
+        future = self._runners.submit(self._run, batch)
+        future.add_done_callback(partial(self._end, samples))
+
+    def _run(self, batch: list[Place]) -> None:
+        """Encode a batch; on a thread of the model."""
+        model = self._models.get()
+        try:
+            started_s = time.perf_counter()
+            waited_s = 0.0 if model.free_since_s is None else started_s - model.free_since_s
+            outcomes = encode_units(model.encoder, [place.unit for place in batch], self.batch_size)
+            model.free_since_s = time.perf_counter()
+        finally:
+            self._models.put(model)
+            self._room.release()
+        with self._change:
+            for place, outcome in zip(batch, outcomes, strict=True):
+                place.sample.take(place.index, outcome)
+            self.times.add({"model": model.free_since_s - started_s, "wait": waited_s})
+
+    def _end(self, samples: list[Sample], future: "Future[None]") -> None:
+        """Note that work on the samples has ended, and what it raised, and wake those who wait."""
+        failure = None if future.cancelled() else future.exception()
+        with self._change:
+            self._num_busy -= 1
+            for sample in samples:
+                sample.failure = sample.failure or failure
+            self._change.notify_all()
+
+    def _wait_for(self, sample: Sample) -> None:
+        """Wait until the sample is done, and see to it that it can be: a lane that it waits in may never fill."""
+        while True:
+            with self._change:
+                self._num_waiting += 1
+                self._change.wait_for(lambda: sample.is_done or self._is_stuck())
+                self._num_waiting -= 1
+                if sample.is_done:
+                    return
+                batches = self._lanes.take(sample)
+                self._num_busy += 1  # so that nobody else finds everything stuck before these have begun
+            for batch in batches:
+                self._launch(batch)
+            with self._change:
+                self._num_busy -= 1
+                self._change.notify_all()
+
+    def _is_stuck(self) -> bool:
+        """Whether nothing happens until a lane is encoded that is not full."""
+        return self._num_busy == 0 and self._num_waiting == self._num_feeds
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors that the model gives."""
+        return self._encoder.dim
+
+    def take_times(self) -> Times:
+        """Where time went since this was last asked."""
+        with self._change:
+            taken, self.times = self.times, Times()
+        return taken
+
+
+def open_session(encoder: Encoder, device: str, *, threads: int) -> Session:
+    """A session over the model, loaded: on a CPU so many threads run one copy of it, and each GPU has its own."""
+    if device != "cuda":
+        encoder.load(device)
+        return Session([encoder] * threads, num_decoders=threads)
+    import torch
+
+    copies = [pickle.loads(pickle.dumps(encoder)) for _ in range(max(1, torch.cuda.device_count()))]
+    for index, copy in enumerate(copies):
+        copy.load(f"cuda:{index}")
+    return Session(copies, num_decoders=max(threads, len(os.sched_getaffinity(0))))
+
+
+def _use_one_thread() -> None:
+    """Let torch work on the thread that calls it: there is one of them for each processor already."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
