@@ -18,10 +18,11 @@ from features.sample import SAMPLE_SCHEMA
 from features.shards import Shard, cut_shards, read_shard, shard_file, shard_name
 from features.view import StoredView, View
 from features.writing import sample_batch, write_shard
+from pipelines.accounts import lowered_batch, say_account
 from pipelines.fingerprints import fingerprint_spans
 from pipelines.ingest import read_raw
 from pipelines.inventory import SOURCE_COLUMNS, read_inventory
-from pipelines.job import Reject, remove_work, run_job
+from pipelines.job import Reject, ShardRecord, remove_work, run_job
 from pipelines.lock import writing
 from pipelines.params import BeamParams, EmbedParams
 from pipelines.published import Published, read_published
@@ -65,10 +66,12 @@ def embed_views(
         views, rejects = {}, []
         for view in defined:
             plan = plan_view(view, inventory, spans, published)
-            made, rejected = _run_plan(plan, beam)
+            made, records = _run_plan(plan, beam)
+            rejected = [*plan.rejects, *(reject for record in records for reject in record.rejects)]
             rejects += rejected
             num_inputs = inventory.num_rows - inventory.column(f"digest_{view.view.input}").null_count
-            views[view.view.name] = _stored_view(plan, made, folder, num_present=num_inputs - len(rejected))
+            stored = _stored_view(plan, made, folder, num_present=num_inputs - len(rejected))
+            views[view.view.name] = _with_caveat(stored, lowered_batch(records), published)
         check_ratio("embed", rejects, inventory.num_rows, params.max_reject_ratio)
         steps: dict[str, Any] = {"embed": {"shard_samples": params.shard_samples}}
         for stage in before:
@@ -141,18 +144,18 @@ def _write_samples(inventory: pa.Table, spans: Sequence[range], published: Publi
     return shards
 
 
-def _run_plan(plan: ViewPlan, beam: BeamParams) -> tuple[dict[str, Shard], list[Reject]]:
-    """All shards of the view by file, and what of it could not be encoded."""
+def _run_plan(plan: ViewPlan, beam: BeamParams) -> tuple[dict[str, Shard], list[ShardRecord]]:
+    """All shards of the view by file, and the records of those that were made."""
     if not plan.tasks:
-        return plan.kept, plan.rejects
+        return plan.kept, []
     defined = plan.defined
     digest = defined.definition["weights_digest"]
     worker = EncodeShard(
         defined.view, defined.encoder, defined.device, defined.rev, digest, dim=plan.dim, threads=beam.threads
     )
     records = run_job(worker, plan.tasks, known={}, params=beam, label=f"embed {defined.view.name}")
-    made = {record.shard.file: record.shard for record in records}
-    return plan.kept | made, [*plan.rejects, *(reject for record in records for reject in record.rejects)]
+    say_account(plan, records)
+    return plan.kept | {record.shard.file: record.shard for record in records}, records
 
 
 def _stored_view(plan: ViewPlan, shards: dict[str, Shard], folder: Path, *, num_present: int) -> StoredView:
@@ -176,6 +179,18 @@ def _stored_view(plan: ViewPlan, shards: dict[str, Shard], folder: Path, *, num_
         deterministic=caveat is None,
         caveat=caveat,
     )
+
+
+def _with_caveat(view: StoredView, batch_size: int | None, published: Published) -> StoredView:
+    """The view with what its rows, old and new, owe to smaller batches than it declares."""
+    before = published.views.get(view.name)
+    if batch_size is not None:
+        caveat = f"memory did not suffice for whole batches, so some were of {batch_size}, and may have other bytes"
+    elif before is not None and before.rev == view.rev:
+        caveat = before.caveat or ""
+    else:
+        return view
+    return replace(view, deterministic=not caveat, caveat=caveat or None) if view.deterministic else view
 
 
 def _dim(schema: pa.Schema, view: View) -> int:

@@ -42,7 +42,9 @@ class CountingEncoder:
     nondeterministic: str | None = None
     inputs: frozenset[str] = frozenset({"text"})
     batch_size: int = 4
+    most_units: int = 4  # that memory holds
     dim: int = DIM
+    about: dict[str, Any] = field(default_factory=dict)
 
     def definition(self) -> dict[str, Any]:
         digest = hashlib.sha256(self.weights.encode()).hexdigest()
@@ -66,7 +68,9 @@ class CountingEncoder:
         return np.frombuffer(digest[:DIM], np.uint8).astype(np.float32)
 
     def encode(self, units_B: np.ndarray) -> list[np.ndarray]:
-        assert len(units_B) == self.batch_size
+        assert len(units_B) <= self.batch_size
+        if len(units_B) > self.most_units:
+            raise MemoryError
         return [unit[None] for unit in units_B]
 
 

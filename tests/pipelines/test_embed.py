@@ -208,6 +208,24 @@ def test_embed_keeps_no_file_that_was_damaged_since_it_was_published(project: Pa
     assert take_log(log) == []
 
 
+def test_embed_goes_on_with_smaller_batches_and_says_so_as_long_as_their_rows_are_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log"
+    small = embed_texts(tmp_path / "small", TEXTS, [counting_view(log, most_units=2)])
+    whole = embed_texts(tmp_path / "whole", TEXTS, [counting_view(log)])
+    stored = features.open(small).views["words"]
+    assert (features.open(small).table(["words"])).equals(features.open(whole).table(["words"]))
+    assert not stored.deterministic
+    assert str(stored.caveat).startswith("memory did not suffice for whole batches, so some were of 2")
+    assert "embed words: " in capsys.readouterr().err
+
+    embed_texts(tmp_path / "small", {**TEXTS, "rec01/0": "new"}, [counting_view(log)])
+    assert features.open(small).views["words"].caveat == stored.caveat
+    embed_texts(tmp_path / "small", TEXTS, [counting_view(log, weights="two")])
+    assert features.open(small).views["words"].deterministic
+
+
 def test_embed_says_what_to_do_when_its_rejects_are_damaged_or_gone(project: Path, log: Path) -> None:
     rejects = next((project / "features").glob("rejects-*"))
     rejects.write_bytes(rejects.read_bytes()[:100])
