@@ -6,8 +6,8 @@ from typing import Any, Literal
 from features.rev import digest_json
 from features.sample import MODALITIES
 
-Pooling = Literal["mean", "max", "mean_std", "sequence"]
-POOLINGS = ("mean", "max", "mean_std", "sequence")
+Pooling = Literal["mean", "max", "mean_std", "temporal", "sequence"]
+POOLINGS = ("mean", "max", "mean_std", "temporal", "sequence")
 Dtype = Literal["float16", "float32"]
 DTYPES = ("float16", "float32")
 

@@ -10,6 +10,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from features.errors import ConfigError
+from features.view import Pooling
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -135,7 +136,7 @@ class ViewParams(Block):
 
     input: Literal["text", "image", "audio", "video"]
     encoder: str
-    pooling: Literal["mean", "max", "mean_std", "sequence"] = "mean"
+    pooling: Pooling = "mean"
     dtype: Literal["float16", "float32"] = "float16"
     options: dict[str, JsonValue] = {}
     code_version: str = "1"

@@ -2,16 +2,18 @@
 
 import numpy as np
 
-from features.view import Pooling
+from features.view import POOLINGS, Pooling
 
 
 def pool(vectors_TD: np.ndarray, times_T2: np.ndarray, pooling: Pooling) -> tuple[np.ndarray, np.ndarray | None]:
     """What a view keeps of a sample, and the intervals that go with it.
 
     vectors_TD: float [vector, dim], at least one; times_T2: float64 [vector, (start, end)].
-    mean and max run over the vectors, each counting once whatever the length of its interval; mean_std is the mean
-    followed by the population standard deviation. Sums are taken in float64, in the order of the vectors.
-    Returns float32 [dim] (mean_std: [2 * dim]) and None, or for "sequence" float32 [vector, dim] and times_T2.
+    mean and max run over the vectors x_1 .. x_T, each counting once whatever the length of its interval; mean_std is
+    the mean followed by the population standard deviation. temporal is these two followed by
+    the mean of |x_{t+1} - x_t| over t, and by mean(the last h vectors) - mean(the first h), h = T // 2;
+    both are 0 for a single vector. Sums are taken in float64, in the order of the vectors.
+    Returns float32 [pooled_dim(dim, pooling)] and None, or for "sequence" float32 [vector, dim] and times_T2.
     """
     if len(vectors_TD) == 0:
         raise ValueError("there is no vector to pool: a sample without any is a reject or absent")
@@ -24,11 +26,23 @@ def pool(vectors_TD: np.ndarray, times_T2: np.ndarray, pooling: Pooling) -> tupl
     mean_D = exact_TD.mean(axis=0)
     if pooling == "mean":
         return mean_D.astype(np.float32), None
-    if pooling == "mean_std":
-        return np.concatenate([mean_D, exact_TD.std(axis=0)]).astype(np.float32), None
-    raise ValueError(f"pooling is {pooling!r}; it must be mean, max, mean_std or sequence")
+    statistics = [mean_D, exact_TD.std(axis=0)]
+    if pooling == "temporal":
+        statistics += _course(exact_TD)
+    elif pooling != "mean_std":
+        raise ValueError(f"pooling is {pooling!r}; it must be one of {', '.join(POOLINGS)}")
+    return np.concatenate(statistics).astype(np.float32), None
+
+
+def _course(exact_TD: np.ndarray) -> list[np.ndarray]:
+    """How the vectors change from one to the next, and from the first half to the last."""
+    half = len(exact_TD) // 2
+    if half == 0:
+        return [np.zeros(exact_TD.shape[1])] * 2
+    change_D = np.abs(np.diff(exact_TD, axis=0)).mean(axis=0)
+    return [change_D, exact_TD[-half:].mean(axis=0) - exact_TD[:half].mean(axis=0)]
 
 
 def pooled_dim(dim: int, pooling: Pooling) -> int:
     """Length of a stored vector when the encoder's vectors have length dim."""
-    return 2 * dim if pooling == "mean_std" else dim
+    return {"mean_std": 2, "temporal": 4}.get(pooling, 1) * dim

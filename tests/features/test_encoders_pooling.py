@@ -54,3 +54,35 @@ def test_pool_bytes_do_not_depend_on_memory_layout(pooling, vectors):
 def test_pool_refuses_a_sample_without_vectors():
     with pytest.raises(ValueError, match="no vector"):
         pool(np.empty((0, 4), np.float32), np.empty((0, 2)), "mean")
+
+
+def test_pool_temporal_is_mean_deviation_change_and_trend():
+    vectors = np.array([[0.0, 4.0], [2.0, 4.0], [1.0, 4.0], [5.0, 0.0]], np.float32)
+    pooled, times = pool(vectors, np.zeros((4, 2)), "temporal")
+    deviations = [np.float32(np.sqrt(3.5)), np.float32(np.sqrt(3.0))]
+    assert pooled.tolist() == [2.0, 3.0, *deviations, np.float32(7 / 3), np.float32(4 / 3), 2.0, -2.0]
+    assert times is None
+
+
+def test_pool_temporal_leaves_the_middle_of_an_odd_number_out_of_the_trend():
+    pooled, _ = pool(np.array([[1.0], [100.0], [4.0]], np.float32), TIMES_T2, "temporal")
+    assert pooled[3] == 3.0
+
+
+def test_pool_temporal_of_a_single_vector_is_the_vector_without_motion():
+    pooled, _ = pool(VECTORS_TD[:1], TIMES_T2[:1], "temporal")
+    assert pooled.tolist() == [1.0, -2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+
+
+@given(vectors=arrays(np.float32, st.tuples(st.integers(1, 9), st.just(3)), elements=st.floats(-1e3, 1e3, width=32)))
+def test_pool_temporal_sees_the_order(vectors):
+    times = np.zeros((len(vectors), 2))
+    forth, back = (pool(ordered, times, "temporal")[0] for ordered in (vectors, vectors[::-1]))
+    assert forth[:6].tobytes() == pool(vectors, times, "mean_std")[0].tobytes()
+    assert np.allclose(forth[:9], back[:9], atol=1e-3)
+    assert np.allclose(forth[9:], -back[9:], atol=1e-3)
+
+
+def test_pool_refuses_an_unknown_pooling():
+    with pytest.raises(ValueError, match="must be one of mean, max, mean_std, temporal, sequence"):
+        pool(VECTORS_TD, TIMES_T2, "median")
