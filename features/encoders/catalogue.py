@@ -37,6 +37,10 @@ _FAMILIES = {
         _WEIGHTS,
     ),
     "logmel-mfcc": _Family({"audio": "logmel:make_logmel"}, "torchaudio", _CORE),
+    "log-mel": _Family({"audio": "spectra:make_logmel"}, "torchaudio", _CORE),
+    "mfcc": _Family({"audio": "spectra:make_mfcc"}, "torchaudio", _CORE),
+    "chroma": _Family({"audio": "spectra:make_chroma"}, "torchaudio", _CORE),
+    "spectral": _Family({"audio": "spectra:make_spectral"}, "torchaudio", _CORE),
     "timm": _Family(dict.fromkeys(("image", "video"), "timm_images:make_timm"), "timm", _CORE, "<model or folder>"),
     "open_clip": _Family(
         {**dict.fromkeys(("image", "video"), "open_clip_pairs:make_images"), "text": "open_clip_pairs:make_texts"},

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from features.encoders.base import Encoder, Media, Prepared
+from features.encoders.base import Encoder
 from features.encoders.network import Network, NetworkEncoder
 from features.encoders.options import read_options
-from features.encoders.waves import pad_to, take_clip, wave_at, window_intervals
+from features.encoders.waves import prepare_windows
 from features.view import View
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def make_logmel(model: str, view: View) -> Encoder:
         modules=("logmel", "waves"),
         libraries=("torchaudio",),
         bring=partial(_bring, rate_hz),
+        about={"rate_hz": rate_hz, "dim": NUM_MELS + NUM_MFCC, "vectors_hz": 1 / HOP_S},
     )
 
 
@@ -52,14 +53,6 @@ def _bring(rate_hz: int, device: str) -> Network:
     cosines_MC = torchaudio.functional.create_dct(NUM_MFCC, NUM_MELS, norm="ortho").to(device)
     hann_W = torch.hann_window(window, device=device)
 
-    def prepare(media: Media) -> Prepared:
-        """The clip as one unit; one that is shorter than a window is filled up with zeros to one window."""
-        clip = take_clip(media)
-        wave_T = pad_to(wave_at(clip, rate_hz), window)
-        num_windows = 1 + (len(wave_T) - window) // hop
-        times_T2 = window_intervals(clip, num_windows, window=window, hop=hop, rate_hz=rate_hz)
-        return Prepared([wave_T], times_T2)
-
     def forward(waves_BT: Tensor) -> Tensor:
         """float32 [clip, window, 64 log-mel bands (natural logarithm of power) and 20 MFCC]."""
         windows_BTW = waves_BT.unfold(-1, window, hop) * hann_W
@@ -67,4 +60,5 @@ def _bring(rate_hz: int, device: str) -> Network:
         logmel_BTM = (power_BTF @ filters_FM).clamp(min=POWER_FLOOR).log()
         return torch.cat([logmel_BTM, logmel_BTM @ cosines_MC], dim=-1)
 
+    prepare = partial(prepare_windows, rate_hz=rate_hz, window=window, hop=hop)
     return Network(prepare, forward, NUM_MELS + NUM_MFCC)

@@ -1,17 +1,18 @@
 """The options of a view's encoder, checked against those that it has."""
 
 import difflib
+import math
 from typing import Any
 
 from features.errors import EncoderError
 from features.view import View
 
 
-def read_options(view: View, **defaults: int | str) -> dict[str, Any]:
+def read_options(view: View, **defaults: int | float | str) -> dict[str, Any]:
     """The encoder's options with the view's own values in place of the defaults.
 
-    A value has the type of its default, and a number is at least 1. Raises EncoderError for an unknown option or a
-    wrong value.
+    A value has the type of its default; a whole number is at least 1, any other above 0. Raises EncoderError for an
+    unknown option or a wrong value.
     """
     for name, value in view.options.items():
         where = f"view {view.name!r}: option {name!r} of encoder {view.encoder!r}"
@@ -19,6 +20,8 @@ def read_options(view: View, **defaults: int | str) -> dict[str, Any]:
             raise EncoderError(f"{where} is unknown{_suggestion(name, list(defaults))}")
         if isinstance(defaults[name], int):
             fits, rule = type(value) is int and value >= 1, "a whole number of at least 1"
+        elif isinstance(defaults[name], float):
+            fits, rule = type(value) in (int, float) and 0 < value < math.inf, "a number above 0"
         else:
             fits, rule = isinstance(value, str), "a text"
         if not fits:

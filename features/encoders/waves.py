@@ -1,8 +1,10 @@
 """Waveforms for a network that looks at them through a sliding window."""
 
+from collections.abc import Callable
+
 import numpy as np
 
-from features.encoders.base import Audio, Media
+from features.encoders.base import Audio, Media, Prepared
 from features.reasons import MediaError, Reason
 
 
@@ -25,6 +27,28 @@ def wave_at(clip: Audio, rate_hz: int) -> np.ndarray:
 
     resampled = torchaudio.functional.resample(torch.from_numpy(wave_T.copy()), clip.rate_hz, rate_hz)
     return np.ascontiguousarray(resampled.numpy())
+
+
+def prepare_windows(
+    media: Media,
+    *,
+    rate_hz: int,
+    window: int,
+    hop: int,
+    adjust: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Prepared:
+    """The clip as one unit, float32 [sample] at rate_hz, with the interval of each window that fits into it.
+
+    window and hop: in samples at rate_hz; adjust: what a model wants done to the wave. A clip that is shorter than a
+    window is filled up with zeros to one window. Raises MediaError if the clip is empty.
+    """
+    clip = take_clip(media)
+    wave_T = wave_at(clip, rate_hz)
+    if adjust is not None:
+        wave_T = adjust(wave_T)
+    wave_T = pad_to(wave_T, window)
+    num_windows = 1 + (len(wave_T) - window) // hop
+    return Prepared([wave_T], window_intervals(clip, num_windows, window=window, hop=hop, rate_hz=rate_hz))
 
 
 def pad_to(wave_T: np.ndarray, num_samples: int) -> np.ndarray:

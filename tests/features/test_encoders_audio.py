@@ -5,47 +5,28 @@ import librosa.filters
 import numpy as np
 import pytest
 import torch
+from audio_encoding import chirp, encode_all, load_encoder
 from scipy.fft import dct
 from scipy.signal import get_window
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-from features.encoders.base import Audio, Encoded, Encoder, Media
-from features.encoders.batching import encode_samples
-from features.encoders.catalogue import make_encoder
+from features.encoders.base import Audio, Encoder
 from features.encoders.logmel import POWER_FLOOR
 from features.encoders.transformers_waves import receptive_field
 from features.encoders.waves import window_intervals
 from features.errors import EncoderError
-from features.reasons import MediaError, Reason
-from features.view import View
-
-
-def load(encoder: str, **options) -> Encoder:
-    made = make_encoder(View(name="audio", input="audio", encoder=encoder, options=options))
-    torch.set_num_threads(1)  # as in a worker
-    made.load("cpu")
-    return made
-
-
-def encode(encoder: Encoder, *clips: Media) -> list[Encoded | MediaError]:
-    return [outcome for _, outcome in encode_samples(encoder, enumerate(clips))]
-
-
-def chirp(num_samples: int, rate_hz: int = 16_000) -> Audio:
-    times_T = np.arange(num_samples) / rate_hz
-    noise_T = np.random.default_rng(num_samples).normal(0, 0.01, num_samples)
-    return Audio((0.3 * np.sin(2 * np.pi * (200 + 900 * times_T) * times_T) + noise_T).astype(np.float32), rate_hz)
+from features.reasons import Reason
 
 
 @pytest.fixture(scope="module")
 def logmel() -> Encoder:
-    return load("logmel-mfcc")
+    return load_encoder("logmel-mfcc")
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 16_000, 44_100])
 def test_logmel_equals_librosa(rate_hz):
     clip = chirp(rate_hz, rate_hz)
-    (outcome,) = encode(load("logmel-mfcc", rate_hz=rate_hz), clip)
+    (outcome,) = encode_all(load_encoder("logmel-mfcc", rate_hz=rate_hz), clip)
     window, hop = round(0.025 * rate_hz), round(0.010 * rate_hz)
     num_fft = 2 ** math.ceil(math.log2(window))
     windows_TW = np.lib.stride_tricks.sliding_window_view(clip.wave_T, window)[::hop]
@@ -60,7 +41,7 @@ def test_logmel_equals_librosa(rate_hz):
 
 
 def test_logmel_windows_lie_25_ms_wide_every_10_ms(logmel):
-    (outcome,) = encode(logmel, chirp(16_000))
+    (outcome,) = encode_all(logmel, chirp(16_000))
     assert outcome.times_T2.shape == (98, 2)
     assert outcome.times_T2[3].tolist() == [0.03, 0.055]
     assert outcome.times_T2[-1, 1] <= 1.0
@@ -69,14 +50,14 @@ def test_logmel_windows_lie_25_ms_wide_every_10_ms(logmel):
 def test_logmel_hears_a_click_in_the_windows_that_span_it(logmel):
     wave_T = np.zeros(16_000, np.float32)
     wave_T[8_000] = 1.0
-    (outcome,) = encode(logmel, Audio(wave_T, 16_000))
+    (outcome,) = encode_all(logmel, Audio(wave_T, 16_000))
     heard = outcome.vectors_TD[:, 32] > np.log(POWER_FLOOR) + 1
     spans = (outcome.times_T2[:, 0] < 0.5) & (outcome.times_T2[:, 1] > 0.5)
     assert np.array_equal(heard, spans)
 
 
 def test_logmel_of_silence_is_finite(logmel):
-    (outcome,) = encode(logmel, Audio(np.zeros(1_600, np.float32), 16_000))
+    (outcome,) = encode_all(logmel, Audio(np.zeros(1_600, np.float32), 16_000))
     assert np.allclose(outcome.vectors_TD[:, :64], np.log(POWER_FLOOR))
     assert np.allclose(outcome.vectors_TD[:, 65:], 0, atol=1e-3)
 
@@ -84,16 +65,16 @@ def test_logmel_of_silence_is_finite(logmel):
 @pytest.mark.parametrize("num_samples", [1, 399, 400, 401, 559])
 def test_logmel_of_a_short_clip_is_one_window_that_ends_with_it(logmel, num_samples):
     clip = chirp(num_samples)
-    (outcome,) = encode(logmel, clip)
+    (outcome,) = encode_all(logmel, clip)
     assert outcome.times_T2.tolist() == [[0.0, min(0.025, num_samples / 16_000)]]
     padded = Audio(np.pad(clip.wave_T, (0, max(0, 400 - num_samples))), 16_000)
-    assert outcome.vectors_TD.tobytes() == encode(logmel, padded)[0].vectors_TD.tobytes()
+    assert outcome.vectors_TD.tobytes() == encode_all(logmel, padded)[0].vectors_TD.tobytes()
 
 
 def test_logmel_resamples_so_that_bands_keep_their_meaning(logmel):
     times_s = {rate_hz: np.arange(rate_hz) / rate_hz for rate_hz in (16_000, 48_000)}
     clips = [Audio(np.sin(2 * np.pi * 440 * t).astype(np.float32), rate_hz) for rate_hz, t in times_s.items()]
-    at_16k, at_48k = encode(logmel, *clips)
+    at_16k, at_48k = encode_all(logmel, *clips)
     assert np.array_equal(at_16k.times_T2, at_48k.times_T2)
     peaks = [outcome.vectors_TD[:, :64].mean(0).argmax() for outcome in (at_16k, at_48k)]
     assert peaks[0] == peaks[1]
@@ -101,13 +82,13 @@ def test_logmel_resamples_so_that_bands_keep_their_meaning(logmel):
 
 def test_logmel_bytes_depend_on_the_clip_alone(logmel):
     clips = [chirp(num_samples) for num_samples in (16_000, 700, 12_345)]
-    alone = [encode(logmel, clip)[0].vectors_TD.tobytes() for clip in clips]
-    assert [outcome.vectors_TD.tobytes() for outcome in encode(logmel, *reversed(clips))] == alone[::-1]
+    alone = [encode_all(logmel, clip)[0].vectors_TD.tobytes() for clip in clips]
+    assert [outcome.vectors_TD.tobytes() for outcome in encode_all(logmel, *reversed(clips))] == alone[::-1]
 
 
 @pytest.mark.parametrize(("wave_T", "reason"), [(np.empty(0), Reason.EMPTY), (np.full(800, np.nan), Reason.NON_FINITE)])
 def test_logmel_rejects_empty_and_broken_clips_alone(logmel, wave_T, reason):
-    outcomes = encode(logmel, chirp(800), Audio(wave_T.astype(np.float32), 16_000), chirp(800))
+    outcomes = encode_all(logmel, chirp(800), Audio(wave_T.astype(np.float32), 16_000), chirp(800))
     assert outcomes[1].reason == reason
     assert outcomes[0].vectors_TD.tobytes() == outcomes[2].vectors_TD.tobytes()
 
@@ -152,9 +133,9 @@ def wav2vec2_folder(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("num_samples", [1, 45, 64, 65, 1000, 1003])
 def test_transformers_audio_gives_frames_with_intervals(wav2vec2_folder, num_samples):
-    encoder = load(f"transformers:{wav2vec2_folder}")
+    encoder = load_encoder(f"transformers:{wav2vec2_folder}")
     clip = chirp(num_samples)
-    (outcome,) = encode(encoder, clip)
+    (outcome,) = encode_all(encoder, clip)
     num_frames = max(1, 1 + (num_samples - 45) // 20)
     assert outcome.vectors_TD.shape == (num_frames, encoder.dim) == (num_frames, 16)
     assert outcome.times_T2[0, 1] == min(45, num_samples) / 16_000
@@ -168,10 +149,10 @@ def test_transformers_audio_gives_what_the_model_gives(wav2vec2_folder):
     )
     with torch.inference_mode():
         expected = Wav2Vec2Model.from_pretrained(wav2vec2_folder)(**inputs).last_hidden_state[0].numpy()
-    (outcome,) = encode(load(f"transformers:{wav2vec2_folder}"), clip)
+    (outcome,) = encode_all(load_encoder(f"transformers:{wav2vec2_folder}"), clip)
     assert np.allclose(outcome.vectors_TD, expected, atol=1e-5)
 
 
 def test_transformers_audio_refuses_a_folder_without_a_model(tmp_path):
     with pytest.raises(EncoderError, match="holds no audio model that loads"):
-        load(f"transformers:{tmp_path}")
+        load_encoder(f"transformers:{tmp_path}")
