@@ -31,6 +31,9 @@ from pipelines.view_plan import DefinedView, ViewPlan, define_view, plan_view
 from pipelines.view_worker import EncodeShard
 
 _NEW_MANIFEST = ".manifest.new"
+# Texts come in many lengths, and a batch takes one: the rows of so many shards fill the batches of rare ones, too. They
+# are little in memory, unlike images and sounds, which have few shapes.
+_TEXT_SHARDS_AT_ONCE = 16
 _CUDA_CAVEAT = (
     "computed on CUDA: batches have fixed shapes, so bytes should repeat on one model of GPU with one version of each "
     "library, which is not proven; another GPU, whose rev is the same, may round otherwise"
@@ -153,7 +156,9 @@ def _run_plan(plan: ViewPlan, beam: BeamParams) -> tuple[dict[str, Shard], list[
     worker = EncodeShard(
         defined.view, defined.encoder, defined.device, defined.rev, digest, dim=plan.dim, threads=beam.threads
     )
-    records = run_job(worker, plan.tasks, known={}, params=beam, label=f"embed {defined.view.name}")
+    is_light = defined.view.input == "text" and defined.view.pooling != "sequence"
+    at_once = max(_TEXT_SHARDS_AT_ONCE, beam.threads) if is_light else None
+    records = run_job(worker, plan.tasks, known={}, params=beam, label=f"embed {defined.view.name}", at_once=at_once)
     say_account(plan, records)
     return plan.kept | {record.shard.file: record.shard for record in records}, records
 

@@ -185,10 +185,17 @@ def limit_threads() -> None:
 
 
 def run_job(
-    worker: ShardWorker, tasks: Sequence[ShardTask], *, known: dict[str, ShardRecord], params: BeamParams, label: str
+    worker: ShardWorker,
+    tasks: Sequence[ShardTask],
+    *,
+    known: dict[str, ShardRecord],
+    params: BeamParams,
+    label: str,
+    at_once: int | None = None,
 ) -> list[ShardRecord]:
     """Make the shards on the chosen Beam runner and return their records in the order of the tasks.
 
+    at_once: shards that one process of the runner has at work together, instead of params.threads.
     known: records of the last published version by file name; a shard among them whose file stands is not made again.
     Raises StageError with the first failure if a shard could not be made or has no record: not every runner that
     reports success has done all of the work.
@@ -201,7 +208,8 @@ def run_job(
         pipeline = _new_pipeline(params)
         paths = [task.progress_path for task in todo]
         with watch_progress(label, paths, sum(task.num_rows for task in todo)):
-            _run_pipeline(pipeline, worker, todo, params, label)
+            make = _ProcessShard(worker, at_once or params.threads)
+            _run_pipeline(pipeline, make, todo, runner=params.runner, label=label)
     made = _read_records(todo)
     return [made.get(task.file) or known[task.file] for task in tasks]
 
@@ -253,7 +261,7 @@ def _new_pipeline(params: BeamParams) -> beam.Pipeline:
 
 
 def _run_pipeline(
-    pipeline: beam.Pipeline, worker: ShardWorker, tasks: Sequence[ShardTask], params: BeamParams, label: str
+    pipeline: beam.Pipeline, make: _ProcessShard, tasks: Sequence[ShardTask], *, runner: str, label: str
 ) -> None:
     try:
         with pipeline:
@@ -261,12 +269,12 @@ def _run_pipeline(
                 pipeline
                 | f"List {label} shards" >> beam.Create(list(tasks), reshuffle=False)
                 | "Spread over workers" >> beam.Reshuffle()
-                | f"Make {label} shards" >> beam.ParDo(_ProcessShard(worker, params.threads))
+                | f"Make {label} shards" >> beam.ParDo(make)
             )
     except (RuntimeError, ValueError, OSError, grpc.RpcError, grpc.FutureTimeoutError) as error:
         # Runners hand a worker's error on as text, traceback and all.
         last_line = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise StageError(f"the Beam job {label!r} failed on {params.runner}: {last_line}") from error
+        raise StageError(f"the Beam job {label!r} failed on {runner}: {last_line}") from error
 
 
 def _read_records(tasks: Sequence[ShardTask]) -> dict[str, ShardRecord]:
