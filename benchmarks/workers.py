@@ -17,7 +17,7 @@ _WORKER = Path(__file__).parent / "peer_worker.py"
 _LONGEST_S = 600
 # The same for all. glibc would give large buffers back to the kernel each time; threads of OpenMP gain nothing on one
 # batch, and wait for each other where processors are shared. Threads of a library's own stay as it sets them.
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MALLOC_MMAP_THRESHOLD_": str(64 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
@@ -47,7 +47,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, **_ENVIRONMENT},
+                env={**os.environ, **ENVIRONMENT},
                 start_new_session=True,
             )
 

@@ -1,0 +1,159 @@
+"""Encoders at the speed of the bare model: Plait's embed beside a hand-written loop and other ways to feed a model.
+
+All encode the same media with the same weights, each in a process of its own. A round gives every way the same stretch
+of the media, another one in each round, and a ratio is the median of its rounds. The bare loop has its media in memory,
+decoded and shaped, before its clock starts; all others read files, or as Plait does the shards of the stage before.
+
+Run from a checkout whose environment has the extras 'bench' and 'test':
+python benchmarks/embed.py [--quick] [--json] [--only WAY ...] [--tasks WORD ...]
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from encoding.inputs import TASKS, Task, make_media
+from measures import Measure, at_least, at_most, show
+from workers import ENVIRONMENT, Missing
+
+PLAIT, BARE = "Plait", "bare loop"
+WAYS = {
+    BARE: "bare_loop",
+    PLAIT: "plait_embed",
+    "files read and decoded, no model": "decode_only",
+    "DataLoader": "data_loader",
+    "Beam RunInference": "run_inference",
+    "Hugging Face datasets.map": "datasets_map",
+    "Ray Data": "ray_data",
+    "Daft": "daft_frames",
+}
+DECODE = "files read and decoded, no model"
+ROUNDS = 3
+_QUICK = 0.02  # of the samples
+_LONGEST_S = 1800
+_ALIKE = 0.999  # cosine of a vector to the bare loop's: less is another feature
+_MOST_BYTES = 2 << 30
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--quick", action="store_true", help="a fiftieth of the media, one round, Plait and the bare loop"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--only", nargs="+", choices=WAYS, help="these ways alone")
+    parser.add_argument("--tasks", nargs="+", default=[""], help="the tasks whose names hold one of these words")
+    options = parser.parse_args()
+    ways = options.only or ([BARE, PLAIT, DECODE] if options.quick else list(WAYS))
+    tasks = [task for name, task in TASKS.items() if any(word in name for word in options.tasks)]
+    with tempfile.TemporaryDirectory() as folder:
+        for task in tasks:
+            comparison = Comparison(task, Path(folder) / task.modality, ways, quick=options.quick)
+            comparison.run()
+            for measure in comparison.measures():
+                show(measure, as_json=options.json)
+            shutil.rmtree(comparison.folder)
+
+
+class Comparison:
+    """All ways over the media of one task; found: for each way a dictionary a round."""
+
+    def __init__(self, task: Task, folder: Path, ways: list[str], *, quick: bool) -> None:
+        self.task, self.folder, self.ways = task, folder, ways
+        self.num_samples = max(int(task.number * (_QUICK if quick else 1)), 24)
+        self.rounds = 1 if quick else ROUNDS
+        self.found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+        self.missing: dict[str, Missing] = {}
+        make_media(task, folder / "media", self.num_samples)
+
+    def run(self) -> None:
+        edges = np.linspace(0, self.num_samples, self.rounds + 1).astype(int).tolist()
+        for number, (start, stop) in enumerate(pairwise(edges)):
+            right = None
+            for way in self.ways:
+                if way in self.missing:
+                    continue
+                answer = self._ask(way, start, stop, self.folder / f"{WAYS[way]}{number}")
+                if isinstance(answer, Missing):
+                    self.missing[way] = answer
+                    continue
+                answer["rate"] = (stop - start) / answer["seconds"]
+                self.found[way].append(answer)
+                right = self._check(way, self.folder / f"{WAYS[way]}{number}", right)
+
+    def _ask(self, way: str, start: int, stop: int, folder: Path) -> dict[str, float] | Missing:
+        folder.mkdir()
+        command = [sys.executable, str(Path(__file__).with_name("embed_worker.py")), WAYS[way], self.task.name]
+        command += [str(self.folder / "media"), str(start), str(stop), str(folder)]
+        environment = {
+            name: value for name, value in {**os.environ, **ENVIRONMENT}.items() if name != "OMP_NUM_THREADS"
+        }
+        try:
+            ended = subprocess.run(
+                command, capture_output=True, text=True, check=False, timeout=_LONGEST_S, env=environment
+            )
+        except subprocess.TimeoutExpired:
+            return Missing("failed", f"no end within {_LONGEST_S} s")
+        if ended.returncode:
+            said = ended.stderr.strip().splitlines() or [""]
+            kind = "n/a" if said[-1].startswith("ModuleNotFoundError") or "NotOffered" in said[-1] else "failed"
+            return Missing(kind, said[-1][:200])
+        return json.loads(ended.stdout.splitlines()[-1])
+
+    def _check(self, way: str, folder: Path, right: np.ndarray | None) -> np.ndarray | None:
+        """Leave out who does not give the vectors of the bare loop; gives those."""
+        path = folder / "vectors.npy"
+        vectors = np.load(path).astype(np.float64) if path.exists() else None
+        shutil.rmtree(folder)
+        if vectors is None or right is None:
+            return right if vectors is None else vectors
+        lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(right, axis=1)
+        worst = float(((vectors * right).sum(axis=1) / lengths).min())
+        if not worst >= _ALIKE:
+            self.missing[way] = Missing("failed", f"gives other vectors: cosine {worst:.4f}")
+        return right
+
+    def ratio(self, way: str, to: str, name: str = "rate") -> float:
+        """Median over the rounds of one way's figure by another's."""
+        return median(ours[name] / theirs[name] for ours, theirs in zip(self.found[way], self.found[to], strict=True))
+
+    def measures(self) -> Iterator[Measure]:
+        task = self.task.name
+        for way in self.ways:
+            if way in self.missing:
+                yield Measure(f"{task}: {way}", None, f"{self.missing[way].kind}: {self.missing[way].reason}")
+                continue
+            yield Measure(f"{task}: {way}", median(found["rate"] for found in self.found[way]), "samples/s")
+            if way not in (BARE, PLAIT, DECODE) and PLAIT in self.ways and PLAIT not in self.missing:
+                yield at_least(f"{task}: Plait over {way}", self.ratio(PLAIT, way), "times", 1)
+        if {PLAIT, BARE} <= set(self.ways) - set(self.missing):
+            yield from self._against_bare()
+
+    def _against_bare(self) -> Iterator[Measure]:
+        task = self.task.name
+        limit = self.ratio(BARE, DECODE) if DECODE in self.ways and DECODE not in self.missing else 0.0
+        over_bare = self.ratio(PLAIT, BARE)
+        if limit <= 1:
+            yield at_least(f"{task}: Plait over the bare loop", over_bare, "times", 0.95)
+        else:  # decoding cannot keep up with the model
+            yield Measure(f"{task}: Plait over the bare loop", over_bare, "times")
+            yield at_least(f"{task}: Plait over decoding alone", self.ratio(PLAIT, DECODE), "times", 0.9)
+        # The bare loop holds its media in memory as well, so that only Plait's own peak says something.
+        peak_bytes = max(found["peak_bytes"] - found["model_bytes"] for found in self.found[PLAIT])
+        yield at_most(f"{task}: peak memory of Plait beside the model", peak_bytes / 2**20, "MiB", _MOST_BYTES / 2**20)
+
+
+if __name__ == "__main__":
+    main()
