@@ -41,7 +41,20 @@ _FAMILIES = {
     "mfcc": _Family({"audio": "spectra:make_mfcc"}, "torchaudio", _CORE),
     "chroma": _Family({"audio": "spectra:make_chroma"}, "torchaudio", _CORE),
     "spectral": _Family({"audio": "spectra:make_spectral"}, "torchaudio", _CORE),
+    "torchaudio": _Family({"audio": "torchaudio_waves:make_waves"}, "torchaudio", _CORE, "<pipeline>"),
     "timm": _Family(dict.fromkeys(("image", "video"), "timm_images:make_timm"), "timm", _CORE, "<model or folder>"),
+    "torchvision": _Family(
+        dict.fromkeys(("image", "video"), "torchvision_images:make_images"),
+        "torchvision",
+        _CORE,
+        "<model>[/<entry of its weights>]",
+    ),
+    "torchvision-video": _Family(
+        {"video": "torchvision_clips:make_clips"}, "torchvision", _CORE, "<model>[/<entry of its weights>]"
+    ),
+    "colour-histogram": _Family(dict.fromkeys(("image", "video"), "opencv_descriptors:make_histogram"), "cv2", _CORE),
+    "hog": _Family(dict.fromkeys(("image", "video"), "opencv_descriptors:make_hog"), "cv2", _CORE),
+    "optical-flow": _Family({"video": "optical_flow:make_flow"}, "cv2", _CORE),
     "open_clip": _Family(
         {**dict.fromkeys(("image", "video"), "open_clip_pairs:make_images"), "text": "open_clip_pairs:make_texts"},
         "open_clip",
@@ -49,6 +62,14 @@ _FAMILIES = {
         "<model>/<pretrained tag or weights file>, or <folder>",
         is_joint=True,
     ),
+    "clap": _Family(
+        {"audio": "clap_sounds:make_sounds", "text": "clap_sounds:make_texts"},
+        "transformers",
+        _CORE,
+        "<name or folder>",
+        is_joint=True,
+    ),
+    "silero-vad": _Family({"audio": "silero:make_silero"}, "silero_vad", _WEIGHTS),
     "sentence-transformers": _Family(
         {"text": "sentences:make_sentence_transformer"}, "sentence_transformers", _CORE, "<name or folder>"
     ),
