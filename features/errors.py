@@ -32,6 +32,10 @@ class EncoderError(PlaitError):
     """An encoder is unknown, lacks a package or weights, or cannot take the input."""
 
 
+class ReductionError(PlaitError):
+    """A reduction cannot be fitted, or keeps more than there is."""
+
+
 class RejectRatioError(PlaitError):
     """A stage dropped more of its samples than max_reject_ratio allows."""
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from features.rev import digest_json
 from features.sample import MODALITIES
+from features.shards import shard_file
 
 Pooling = Literal["mean", "max", "mean_std", "temporal", "sequence"]
 POOLINGS = ("mean", "max", "mean_std", "temporal", "sequence")
@@ -66,6 +67,13 @@ class StoredView:
     options: dict[str, Any] = field(default_factory=dict)  # of the encoder, which queries are given to again
     deterministic: bool = True  # whether equal inputs give equal bytes wherever they are computed
     caveat: str | None = None  # why it is not
+    base: str | None = None  # of a reduced view: the view that its rows are computed from; encoder names the steps
+    fit: str | None = None  # of a reduced view: sha256 of the file with the fitted steps
+
+    @property
+    def fit_file(self) -> str | None:
+        """Where the view's folder has the fitted steps, if it is a reduced view."""
+        return None if self.fit is None else shard_file("fit", self.fit)
 
     @property
     def shape(self) -> tuple[int | None, ...]:
