@@ -1,20 +1,21 @@
 """Audio to a sequence of vectors, by any model of transformers that reads waveforms through convolutions, as
-wav2vec 2, HuBERT and WavLM do."""
+wav2vec 2, HuBERT and WavLM do, and by Whisper's encoder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from features.encoders.base import Encoder, Media, Prepared
+from features.encoders.base import Encoder
 from features.encoders.network import Network, NetworkEncoder, settle
 from features.encoders.options import read_options
-from features.encoders.waves import pad_to, take_clip, wave_at, window_intervals
+from features.encoders.waves import fold_weight_norm, prepare_windows, receptive_field
 from features.encoders.weights import digest_weights, find_folder
+from features.encoders.whisper import whisper_network
 from features.errors import EncoderError
 from features.view import View
 
@@ -32,7 +33,7 @@ def make_waves(model: str, view: View) -> Encoder:
         batch_size=1,  # clips have any length, and a padded one would be another clip to these models
         settings={},
         weights_digest=partial(_digest, find, view.encoder),
-        modules=("transformers_waves", "waves"),
+        modules=("transformers_waves",),
         libraries=("transformers", "torchaudio"),
         bring=partial(_bring, find),
     )
@@ -50,34 +51,32 @@ def _bring(find: Callable[[], Path], device: str) -> Network:
     disable_progress_bar()
     try:
         extractor = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
-        model = settle(AutoModel.from_pretrained(folder, local_files_only=True), device)
+        model = AutoModel.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise EncoderError(f"{folder} holds no audio model that loads: {str(error).splitlines()[0]}") from error
+    kind = model.config.model_type
+    if kind == "whisper":
+        return whisper_network(model.get_encoder(), extractor, device)
+    if kind == "clap":
+        raise EncoderError(f"{folder} is a clap: write clap:{folder}")
     if not hasattr(model.config, "conv_stride"):
-        raise EncoderError(f"{folder} is a {model.config.model_type}: only models that read waveforms are taken")
-    kernels, strides = model.config.conv_kernel, model.config.conv_stride
-    window, hop = receptive_field(kernels, strides)
+        raise EncoderError(f"{folder} is a {kind}: only Whisper and models that read waveforms are taken")
+    return _wave_network(model, extractor, device)
 
-    def prepare(media: Media) -> Prepared:
-        clip = take_clip(media)
-        wave_T = wave_at(clip, extractor.sampling_rate)
-        features = extractor(wave_T, sampling_rate=extractor.sampling_rate, return_tensors="np")
-        unit_T = pad_to(features["input_values"][0].astype(np.float32), window)
-        num_windows = 1 + (len(unit_T) - window) // hop
-        times_T2 = window_intervals(clip, num_windows, window=window, hop=hop, rate_hz=extractor.sampling_rate)
-        return Prepared([unit_T], times_T2)
+
+def _wave_network(model: Any, extractor: Any, device: str) -> Network:
+    fold_weight_norm(model)
+    settle(model, device)
+    rate_hz = extractor.sampling_rate
+    window, hop = receptive_field(model.config.conv_kernel, model.config.conv_stride)
+
+    def normalise(wave_T: np.ndarray) -> np.ndarray:
+        features = extractor(wave_T, sampling_rate=rate_hz, return_tensors="np")
+        return np.asarray(features["input_values"][0], np.float32)
 
     def forward(waves_BT: Tensor) -> Tensor:
         vectors_BTD: Tensor = model(input_values=waves_BT).last_hidden_state
         return vectors_BTD
 
+    prepare = partial(prepare_windows, rate_hz=rate_hz, window=window, hop=hop, adjust=normalise)
     return Network(prepare, forward, model.config.hidden_size)
-
-
-def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> tuple[int, int]:
-    """How many samples one output of stacked convolutions sees, and how many lie between two outputs."""
-    window, hop = 1, 1
-    for kernel, stride in zip(kernels, strides, strict=True):
-        window += (kernel - 1) * hop
-        hop *= stride
-    return window, hop

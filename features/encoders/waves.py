@@ -1,11 +1,17 @@
 """Waveforms for a network that looks at them through a sliding window."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from features.encoders.base import Audio, Media, Prepared
 from features.reasons import MediaError, Reason
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def take_clip(media: Media) -> Audio:
@@ -65,3 +71,24 @@ def window_intervals(clip: Audio, num_windows: int, *, window: int, hop: int, ra
     start_T = np.arange(num_windows, dtype=np.float64) * hop
     duration_s = len(clip.wave_T) / clip.rate_hz
     return clip.start_s + np.minimum(np.stack([start_T, start_T + window], axis=1) / rate_hz, duration_s)
+
+
+def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> tuple[int, int]:
+    """How many samples one output of stacked convolutions sees, and how many lie between two outputs."""
+    window, hop = 1, 1
+    for kernel, stride in zip(kernels, strides, strict=True):
+        window += (kernel - 1) * hop
+        hop *= stride
+    return window, hop
+
+
+def fold_weight_norm(model: nn.Module) -> None:
+    """Compute the weights that a model keeps as a direction and a length once, and not for each clip.
+
+    In float64: in float32 their lengths depend on the number of threads that sum them up.
+    """
+    from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
+
+    for module in model.modules():
+        if is_parametrized(module, "weight"):
+            remove_parametrizations(module.double(), "weight")

@@ -1,20 +1,16 @@
 import math
-from pathlib import Path
 
 import librosa.filters
 import numpy as np
 import pytest
-import torch
 from audio_encoding import chirp, encode_all, load_encoder
 from scipy.fft import dct
 from scipy.signal import get_window
-from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+from transformers import Wav2Vec2Config
 
 from features.encoders.base import Audio, Encoder
 from features.encoders.logmel import POWER_FLOOR
-from features.encoders.transformers_waves import receptive_field
-from features.encoders.waves import window_intervals
-from features.errors import EncoderError
+from features.encoders.waves import receptive_field, window_intervals
 from features.reasons import Reason
 
 
@@ -108,51 +104,3 @@ def test_window_intervals_count_from_the_start_of_the_sample():
     clip = Audio(np.zeros(480, np.float32), 16_000, start_s=0.25)
     times_T2 = window_intervals(clip, 2, window=400, hop=160, rate_hz=16_000)
     assert times_T2.tolist() == [[0.25, 0.275], [0.26, 0.28]]
-
-
-@pytest.fixture(scope="module")
-def wav2vec2_folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("wav2vec2")
-    torch.manual_seed(0)
-    config = Wav2Vec2Config(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        conv_dim=(8, 8),
-        conv_kernel=(10, 8),
-        conv_stride=(5, 4),
-        num_feat_extract_layers=2,
-        num_conv_pos_embeddings=4,
-        num_conv_pos_embedding_groups=2,
-    )
-    Wav2Vec2Model(config).save_pretrained(folder)
-    Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)
-    return folder
-
-
-@pytest.mark.parametrize("num_samples", [1, 45, 64, 65, 1000, 1003])
-def test_transformers_audio_gives_frames_with_intervals(wav2vec2_folder, num_samples):
-    encoder = load_encoder(f"transformers:{wav2vec2_folder}")
-    clip = chirp(num_samples)
-    (outcome,) = encode_all(encoder, clip)
-    num_frames = max(1, 1 + (num_samples - 45) // 20)
-    assert outcome.vectors_TD.shape == (num_frames, encoder.dim) == (num_frames, 16)
-    assert outcome.times_T2[0, 1] == min(45, num_samples) / 16_000
-    assert outcome.times_T2[-1, 1] <= num_samples / 16_000
-
-
-def test_transformers_audio_gives_what_the_model_gives(wav2vec2_folder):
-    clip = chirp(1000)
-    inputs = Wav2Vec2FeatureExtractor.from_pretrained(wav2vec2_folder)(
-        clip.wave_T, sampling_rate=16_000, return_tensors="pt"
-    )
-    with torch.inference_mode():
-        expected = Wav2Vec2Model.from_pretrained(wav2vec2_folder)(**inputs).last_hidden_state[0].numpy()
-    (outcome,) = encode_all(load_encoder(f"transformers:{wav2vec2_folder}"), clip)
-    assert np.allclose(outcome.vectors_TD, expected, atol=1e-5)
-
-
-def test_transformers_audio_refuses_a_folder_without_a_model(tmp_path):
-    with pytest.raises(EncoderError, match="holds no audio model that loads"):
-        load_encoder(f"transformers:{tmp_path}")

@@ -1,0 +1,167 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from audio_encoding import assert_bytes_of_their_own, chirp, cosine, encode_all, load_encoder
+from transformers import (
+    AutoModel,
+    BertConfig,
+    BertModel,
+    HubertConfig,
+    HubertModel,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2Model,
+    WavLMConfig,
+    WavLMModel,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+    WhisperModel,
+)
+
+from features.encoders.base import Audio
+from features.errors import EncoderError
+from features.reasons import Reason
+
+SMALL = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "conv_dim": (8, 8),
+    "conv_kernel": (10, 8),
+    "conv_stride": (5, 4),
+    "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 4,
+    "num_conv_pos_embedding_groups": 2,
+}
+WAVE_MODELS = {
+    "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
+    "hubert": (HubertConfig, HubertModel),
+    "wavlm": (WavLMConfig, WavLMModel),
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    """Untrained models that read waveforms, by their kind; 45 samples a frame, one every 20."""
+    made = {}
+    for kind, (config, model) in WAVE_MODELS.items():
+        made[kind] = tmp_path_factory.mktemp(kind)
+        torch.manual_seed(0)
+        model(config(**SMALL)).save_pretrained(made[kind])
+        Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(made[kind])
+    return made
+
+
+@pytest.fixture(scope="module")
+def whisper_folder(tmp_path_factory) -> Path:
+    """An untrained Whisper of windows of 2 s, saved with its decoder, as they are published."""
+    folder = tmp_path_factory.mktemp("whisper")
+    torch.manual_seed(0)
+    sizes = {"d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 32}
+    decoder = {"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 32, "vocab_size": 50}
+    tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 3}
+    tokens |= {"suppress_tokens": None, "begin_suppress_tokens": None}
+    config = WhisperConfig(**sizes, **decoder, **tokens, max_source_positions=100)
+    WhisperForConditionalGeneration(config).save_pretrained(folder)
+    WhisperFeatureExtractor(chunk_length=2).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("num_samples", [1, 45, 64, 65, 1000, 1003])
+def test_transformers_audio_gives_frames_with_intervals(folders, num_samples):
+    encoder = load_encoder(f"transformers:{folders['wav2vec2']}")
+    (outcome,) = encode_all(encoder, chirp(num_samples))
+    num_frames = max(1, 1 + (num_samples - 45) // 20)
+    assert outcome.vectors_TD.shape == (num_frames, encoder.dim) == (num_frames, 16)
+    assert outcome.times_T2[0, 1] == min(45, num_samples) / 16_000
+    assert outcome.times_T2[-1, 1] <= num_samples / 16_000
+
+
+@pytest.mark.parametrize("kind", WAVE_MODELS)
+def test_transformers_audio_gives_what_the_model_gives(folders, kind):
+    clip = chirp(1000)
+    inputs = Wav2Vec2FeatureExtractor.from_pretrained(folders[kind])(
+        clip.wave_T, sampling_rate=16_000, return_tensors="pt"
+    )
+    with torch.inference_mode():
+        expected = AutoModel.from_pretrained(folders[kind])(**inputs).last_hidden_state[0].numpy()
+    (outcome,) = encode_all(load_encoder(f"transformers:{folders[kind]}"), clip)
+    assert np.allclose(outcome.vectors_TD, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", WAVE_MODELS)
+def test_transformers_audio_bytes_depend_on_the_clip_alone(folders, kind):
+    clips = [chirp(num_samples) for num_samples in (1_600, 700, 1_234)]
+    assert_bytes_of_their_own(load_encoder(f"transformers:{folders[kind]}"), clips)
+
+
+def test_transformers_audio_rejects_empty_and_broken_clips_alone(folders, whisper_folder):
+    broken = [Audio(np.empty(0, np.float32), 16_000), Audio(np.full(800, np.nan, np.float32), 16_000)]
+    for folder in (folders["hubert"], whisper_folder):
+        empty, nan, good = encode_all(load_encoder(f"transformers:{folder}"), *broken, chirp(800))
+        assert (empty.reason, nan.reason) == (Reason.EMPTY, Reason.NON_FINITE)
+        assert np.isfinite(good.vectors_TD).all()
+
+
+def test_transformers_audio_refuses_a_folder_without_a_model(tmp_path):
+    with pytest.raises(EncoderError, match="holds no audio model that loads"):
+        load_encoder(f"transformers:{tmp_path}")
+
+
+def test_transformers_audio_refuses_a_model_that_hears_nothing(tmp_path):
+    config = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, vocab_size=9)
+    BertModel(config).save_pretrained(tmp_path)
+    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
+    with pytest.raises(EncoderError, match="is a bert: only Whisper and models that read waveforms are taken"):
+        load_encoder(f"transformers:{tmp_path}")
+
+
+def test_whisper_gives_what_the_model_gives(whisper_folder):
+    clip = chirp(32_000)
+    extractor = WhisperFeatureExtractor.from_pretrained(whisper_folder)
+    encoder = load_encoder(f"transformers:{whisper_folder}")
+    for num_samples in (32_000, 20_000):
+        inputs = extractor(clip.wave_T[:num_samples], sampling_rate=16_000, return_tensors="pt")
+        with torch.inference_mode():
+            model = WhisperModel.from_pretrained(whisper_folder).get_encoder()
+            expected_TD = model(inputs.input_features).last_hidden_state[0].numpy()
+        (outcome,) = encode_all(encoder, Audio(clip.wave_T[:num_samples], 16_000))
+        num_vectors = -(-num_samples // 320)
+        assert outcome.vectors_TD.shape == (num_vectors, encoder.dim) == (num_vectors, 16)
+        assert cosine(outcome.vectors_TD, expected_TD[:num_vectors]) >= 0.999999
+
+
+@pytest.mark.parametrize("num_samples", [1, 320, 321, 32_000, 32_001, 70_000])
+def test_whisper_gives_a_vector_for_every_20_ms_that_the_clip_covers(whisper_folder, num_samples):
+    encoder = load_encoder(f"transformers:{whisper_folder}")
+    (outcome,) = encode_all(encoder, Audio(chirp(num_samples).wave_T, 16_000, start_s=1.0))
+    num_vectors = -(-num_samples // 320)
+    assert len(outcome.vectors_TD) == len(outcome.times_T2) == num_vectors
+    assert np.allclose(outcome.times_T2[:, 0], 1 + np.arange(num_vectors) * 0.02)
+    assert outcome.times_T2[-1, 1] == pytest.approx(1 + num_samples / 16_000)
+    assert (outcome.times_T2[:, 1] > outcome.times_T2[:, 0]).all()
+
+
+def test_whisper_reads_a_long_clip_window_by_window(whisper_folder):
+    encoder = load_encoder(f"transformers:{whisper_folder}")
+    clip = chirp(70_000)
+    (whole,) = encode_all(encoder, clip)
+    parts = encode_all(encoder, *(Audio(clip.wave_T[start : start + 32_000], 16_000) for start in (0, 32_000, 64_000)))
+    assert whole.vectors_TD.tobytes() == np.concatenate([part.vectors_TD for part in parts]).tobytes()
+
+
+def test_whisper_bytes_depend_on_the_clip_alone(whisper_folder):
+    clips = [chirp(num_samples) for num_samples in (40_000, 700, 12_345)]
+    assert_bytes_of_their_own(load_encoder(f"transformers:{whisper_folder}"), clips)
+
+
+def test_whisper_takes_clips_of_any_rate(whisper_folder):
+    encoder = load_encoder(f"transformers:{whisper_folder}")
+    (outcome,) = encode_all(encoder, chirp(44_101, rate_hz=44_100))
+    assert len(outcome.vectors_TD) == 51  # a second and a bit
+    assert (outcome.times_T2[:, 1] > outcome.times_T2[:, 0]).all()
+    assert outcome.times_T2[-1, 1] == pytest.approx(44_101 / 44_100)
