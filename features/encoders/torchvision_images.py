@@ -1,0 +1,55 @@
+"""Images to one vector each, by any classifier of images in torchvision, up to its last layer."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from features.encoders.base import Encoder
+from features.encoders.images import prepare_images
+from features.encoders.network import Network, NetworkEncoder, settle
+from features.encoders.options import read_options
+from features.encoders.torchvision_weights import Listed, look_up
+from features.view import View
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def make_images(model: str, view: View) -> Encoder:
+    """Encoder of images and frames, shaped by the transform that torchvision lists with the weights."""
+    options = read_options(view, batch_size=8, weights="")
+    listed = look_up(model, view.encoder, file=options["weights"], of_videos=False)
+    return NetworkEncoder(
+        name=view.encoder,
+        inputs=frozenset({"image", "video"}),
+        batch_size=options["batch_size"],
+        settings={"entry": listed.entry},
+        weights_digest=listed.digest,
+        modules=("torchvision_images",),
+        libraries=("torchvision", "pillow"),
+        bring=partial(_bring, listed),
+        about={"size_px": listed.weights.transforms().crop_size[0]},
+    )
+
+
+def _bring(listed: Listed, device: str) -> Network:
+    import torch
+
+    body, dim = listed.bring_body()
+    transform = listed.weights.transforms()
+    # Channels last is the layout that the CPU's convolutions are fastest in.
+    settle(body, device).to(memory_format=torch.channels_last)
+
+    def shape(image: Image.Image) -> np.ndarray:
+        pixels_CHW: np.ndarray = transform(image).numpy()
+        return pixels_CHW
+
+    def forward(pixels_BCHW: Tensor) -> Tensor:
+        vectors_BD: Tensor = body(pixels_BCHW.contiguous(memory_format=torch.channels_last))
+        return vectors_BD
+
+    return Network(partial(prepare_images, shape), forward, dim)

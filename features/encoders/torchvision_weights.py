@@ -1,0 +1,124 @@
+"""Models of torchvision without their classifiers, and the weights that torchvision lists for them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from features.encoders.weights import digest_weights, find_weights_file, read_state
+from features.errors import EncoderError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+# What torchvision itself sets when it makes these models for weights of its own.
+_INCEPTION = {"transform_input": True, "init_weights": False}
+_MADE_WITH: dict[str, dict[str, Any]] = {"googlenet": _INCEPTION, "inception_v3": _INCEPTION}
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A model of torchvision with an entry of its list of weights, and the user's file where there is one."""
+
+    encoder: str
+    model: str
+    entry: str
+    file: str
+
+    @property
+    def weights(self) -> Any:
+        """torchvision's entry: url, meta and transforms()."""
+        from torchvision.models import get_model_weights
+
+        return get_model_weights(self.model)[self.entry]
+
+    def find(self) -> Path:
+        """The file of the weights: the user's, or torchvision's in the cache of torch.hub, downloaded if need be."""
+        return find_weights_file(self.file, self.encoder) if self.file else self._fetch()
+
+    def digest(self) -> str:
+        return digest_weights(self.find(), self.encoder)
+
+    def _fetch(self) -> Path:
+        from torch.hub import HASH_REGEX, download_url_to_file, get_dir
+
+        url = str(self.weights.url)
+        path = Path(get_dir(), "checkpoints", url.rpartition("/")[2])
+        if path.is_file():
+            return path
+        digest = HASH_REGEX.search(path.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            download_url_to_file(url, str(path), digest.group(1) if digest else None, progress=False)
+        except (OSError, RuntimeError) as error:  # of the network; of bytes that are not those of the name
+            raise EncoderError(
+                f"encoder {self.encoder!r}: its weights are not in {path} and cannot be downloaded "
+                f"({type(error).__name__}): put {url} there, or name a file with the option weights"
+            ) from error
+        return path
+
+    def bring_body(self) -> tuple[nn.Module, int]:
+        """The model with its weights, up to the classifier, and the length of its vectors.
+
+        Raises EncoderError if weights of the body are missing or do not fit.
+        """
+        from torchvision.models import get_model
+
+        path = self.find()
+        model: nn.Module = get_model(self.model, weights=None, **self._made_with())
+        name, dim = _remove_classifier(model)
+        state = read_state(path)
+        for key in [key for key in state if key.startswith(f"{name}.")]:
+            del state[key]  # in place: the tensors come with the versions of their layers
+        try:
+            model.load_state_dict(_renamed(state))
+        except (RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise EncoderError(f"{path} does not fit: {reason}; give weights of torchvision's {self.model}") from error
+        return model, dim
+
+    def _made_with(self) -> dict[str, Any]:
+        if self.model.startswith("vit_"):
+            return {"image_size": self.weights.meta["min_size"][0]}
+        return _MADE_WITH.get(self.model, {})
+
+
+def look_up(name: str, encoder: str, *, file: str, of_videos: bool) -> Listed:
+    """The model called "<model>" or "<model>/<entry of its weights>", the default one if none is named.
+
+    Raises EncoderError if torchvision does not list it among its classifiers of images or of videos.
+    """
+    from torchvision import models
+
+    model, _, entry = name.partition("/")
+    known = models.list_models(module=models.video if of_videos else models)
+    if model not in known:
+        near = difflib.get_close_matches(model, known, n=1, cutoff=0.0)[0]
+        family, what = encoder.partition(":")[0], "videos" if of_videos else "images"
+        raise EncoderError(f"encoder {encoder!r} is no torchvision model of {what}: did you mean '{family}:{near}'?")
+    entries = models.get_model_weights(model)
+    if entry and entry not in entries.__members__:
+        raise EncoderError(
+            f"encoder {encoder!r}: {model} has no weights {entry!r}, only {', '.join(entries.__members__)}"
+        )
+    return Listed(encoder, model, entry or entries.DEFAULT.name, file)
+
+
+def _remove_classifier(model: nn.Module) -> tuple[str, int]:
+    """Put nothing where the last layer with weights is; gives its name and the length of what it was given."""
+    from torch import nn
+
+    kinds = nn.Linear | nn.Conv2d | nn.Conv3d
+    name, layer = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, kinds)][-1]
+    model.set_submodule(name, nn.Identity())
+    return name, layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
+
+
+def _renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state with the names of today: torchvision's files of DenseNets call layers as its first releases did."""
+    for key in [key for key in state if ".denselayer" in key]:
+        state[re.sub(r"\.(norm|conv)\.([12])\.", r".\1\2.", key)] = state.pop(key)
+    return state
