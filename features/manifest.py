@@ -31,7 +31,7 @@ _VIEW_TYPES = {name: getattr(hint, "__origin__", hint) for name, hint in get_typ
 class Manifest:
     """The shards in key order, the views over them, and the settings of the steps that made them.
 
-    Raises ValueError if a view does not have the very shards that the samples have.
+    Raises ValueError if a view does not have the very shards that the samples have, or a reduced one no base or fit.
     """
 
     shards: tuple[Shard, ...]
@@ -44,6 +44,8 @@ class Manifest:
         for name, view in self.views.items():
             if view.files.keys() != names or view.digests.keys() != names:
                 raise ValueError(f"view {name!r} has {len(view.files)} shards, which are not the samples' {len(names)}")
+            if (view.base is None) != (view.fit is None) or view.base not in (None, *self.views):
+                raise ValueError(f"view {name!r} is made from {view.base!r} by the fit {view.fit!r}")
 
     @property
     def num_rows(self) -> int:
@@ -53,6 +55,7 @@ class Manifest:
     def file_names(self) -> set[str]:
         """All files of the version but the manifest itself, as "samples/<file>"."""
         names = {self.rejects, *(f"{SAMPLES_FOLDER}/{shard.file}" for shard in self.shards)}
+        names |= {f"{view.name}/{view.fit_file}" for view in self.views.values() if view.fit_file}
         return names | {f"{view.name}/{file}" for view in self.views.values() for file in view.files.values()}
 
     def save(self, folder: Path, name: str = MANIFEST_FILE) -> None:

@@ -7,21 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from features.errors import ConfigError
-from features.view import Pooling
-
-Ratio = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-
-
-class Block(BaseModel):
-    """A mapping of params.yaml with exactly the declared keys."""
-
-    # No infinity or NaN: settings are digested as JSON.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+from pipelines.blocks import Block, Count, Positive, Ratio
+from pipelines.view_params import VIEW_KINDS, Views
 
 
 class BeamParams(Block):
@@ -131,38 +121,12 @@ class AugmentParams(Block):
     max_reject_ratio: Ratio
 
 
-class ViewParams(Block):
-    """One feature: what it reads, which encoder makes it, how it is kept."""
-
-    input: Literal["text", "image", "audio", "video"]
-    encoder: str
-    pooling: Pooling = "mean"
-    dtype: Literal["float16", "float32"] = "float16"
-    options: dict[str, JsonValue] = {}
-    code_version: str = "1"
-
-
-# Names that a view cannot have: folders and columns of the store, and the fusion model's name.
-_RESERVED = ("samples", "rejects", "key", "label", "concat")
-
-
-def _free_name(name: str) -> str:
-    if name in _RESERVED or not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name.endswith("_embedding"):
-        raise ValueError(
-            f"a view's name is of a-z, 0-9 and _, does not end in _embedding and is none of {', '.join(_RESERVED)}"
-        )
-    return name
-
-
-ViewName = Annotated[str, AfterValidator(_free_name)]
-
-
 class EmbedParams(Block):
     """The views, where they are computed, and the size of a feature shard."""
 
     device: Literal["auto", "cpu", "cuda"]
     shard_samples: Count
-    views: Annotated[dict[ViewName, ViewParams], Field(min_length=1)]
+    views: Views
     max_reject_ratio: Ratio
 
 
@@ -223,7 +187,7 @@ def parse_params(content: Any, where: str = "params.yaml") -> Params:
 def _one_line(error: ValidationError) -> str:
     first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")  # a typo hides behind "missing"
     path = [str(part) for part in first["loc"]]
-    name = ".".join(path)
+    name = ".".join(part for part in path if part not in VIEW_KINDS)
     if first["type"] == "extra_forbidden":
         known = _known_keys(path[:-1])
         near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.0)
@@ -243,7 +207,9 @@ def _is_yaml_text(first: Any) -> bool:
 def _known_keys(path: list[str]) -> list[str]:
     block: Any = Params
     for part in path:
-        if isinstance(block, type) and issubclass(block, BaseModel):
+        if part in VIEW_KINDS:
+            block = VIEW_KINDS[part]
+        elif isinstance(block, type) and issubclass(block, BaseModel):
             block = block.model_fields[part].annotation
         else:  # dict[str, Block]: any name leads to the block
             block = block.__args__[1]

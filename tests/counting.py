@@ -22,9 +22,10 @@ from pipelines.digests import sample_digests
 from pipelines.embed import embed_views
 from pipelines.ingest import RAW_MANIFEST
 from pipelines.job import ShardRecord
-from pipelines.params import EmbedParams, ViewParams
+from pipelines.params import EmbedParams
 from pipelines.raw import RAW_SCHEMA, file_ref
 from pipelines.stage import publish_stage
+from pipelines.view_params import ViewParams
 from pipelines.view_plan import DefinedView, define_view
 
 DIM = 4

@@ -6,6 +6,7 @@ import yaml
 
 from features.errors import ConfigError
 from pipelines.params import Params, load_params, parse_params
+from pipelines.view_params import ReducedViewParams
 
 REPOSITORY_PARAMS = Path(__file__).parents[2] / "params.yaml"
 
@@ -100,6 +101,34 @@ def test_parse_params_refuses_a_view_name_that_means_something_else(name: str) -
     content = _content("embed.views", {name: {"input": "image", "encoder": "efficientnet-lite0"}})
 
     assert "a view's name is of a-z, 0-9 and _" in _error(content)
+
+
+_IMAGE = {"input": "image", "encoder": "efficientnet-lite0"}
+
+
+def test_parse_params_takes_a_reduced_view_beside_the_one_it_is_made_from() -> None:
+    steps = ["standardise", {"pca": 64, "whiten": True}, "l2"]
+
+    views = parse_params(_content("embed.views", {"small": {"view": "image", "reduce": steps}, "image": _IMAGE})).embed
+
+    assert views.views["small"] == ReducedViewParams(view="image", reduce=steps, dtype="float16")
+
+
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        ({"view": "imag", "reduce": ["l2"]}, "made from view 'imag', which is not declared, did you mean 'image'?"),
+        ({"view": "small", "reduce": ["l2"]}, "made from view 'small', which is reduced itself: name one that has"),
+        ({"view": "image", "reduce": ["l3"]}, "embed.views.small.reduce is ['l3']: unknown step 'l3': a step is"),
+        ({"view": "image", "reduce": []}, "embed.views.small.reduce is []: there is no step"),
+        ({"view": "image"}, "key 'embed.views.small.reduce' is missing"),
+        ({"view": "image", "reduce": ["l2"], "pooling": "max"}, "unknown key 'embed.views.small.pooling'"),
+        ({"view": "image", "reduce": ["l2"], "encoder": "x"}, "Known here: view, reduce, dtype"),
+        ({**_IMAGE, "reduce": ["l2"]}, "unknown key 'embed.views.small.reduce'"),
+    ],
+)
+def test_parse_params_refuses_a_reduced_view_that_cannot_be(declared: dict[str, object], said: str) -> None:
+    assert said in _error(_content("embed.views", {"image": _IMAGE, "small": declared}))
 
 
 def test_parse_params_takes_whole_numbers_for_seconds_and_hertz() -> None:

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from pipelines.embed import embed
 from pipelines.ingest import ingest
 from pipelines.inventory import INVENTORY_SCHEMA, read_inventory
-from pipelines.params import Params, ViewParams
+from pipelines.params import Params
 from pipelines.plan import RunPlan, plan_run, plan_store
 from pipelines.view_changes import ViewChanges
+from pipelines.view_params import ViewParams
 from pipelines.view_plan import DefinedView
 
 TEXTS: dict[str, str | None] = {f"rec{index // 3:02d}/{index % 3}": f"text {index % 14}" for index in range(30)}

@@ -21,7 +21,8 @@ from features.sample import MediaRow, media_row
 from pipelines.digests import sample_digests
 from pipelines.embed import define_views, embed_views
 from pipelines.media.audio import to_pcm16
-from pipelines.params import EmbedParams, ViewParams
+from pipelines.params import EmbedParams
+from pipelines.view_params import ViewParams
 from pipelines.view_plan import define_view
 
 RATE_HZ = 16_000
