@@ -14,7 +14,7 @@ from features.encoders.pooling import pool
 from features.errors import EncoderError
 from features.view import Pooling, StoredView, View
 
-_WHAT_DECIDES = {"weights_digest": "weights", "settings": "settings"}
+_WHAT_DECIDES = {"weights_digest": "weights", "settings": "settings", "running": "precision"}
 _MODALITIES: dict[type, str] = {str: "text", bytes: "image", Audio: "audio", Video: "video"}
 
 
@@ -93,10 +93,10 @@ def _make(view: StoredView, modality: str) -> Encoder:
     encoder = make_encoder(View(name=view.name, input=modality, encoder=view.encoder, options=view.options))
     definition = encoder.definition()
     for name, what in _WHAT_DECIDES.items():
-        if definition[name] != view.definition.get(name):
+        if definition.get(name) != view.definition.get(name):
             raise EncoderError(
                 f"view {view.name!r} was made with {what} {_short(view.definition.get(name))} of encoder "
-                f"{view.encoder!r}, here are {_short(definition[name])}: bring those back, or run 'dvc repro -f embed'"
+                f"{view.encoder!r}, here are {_short(definition.get(name))}: bring those back, or run 'dvc repro -f embed'"
             )
     return encoder
 

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from features.encoders.catalogue import make_encoder
+from features.encoders.running import check_device
 from features.errors import EncoderError, StageError
 from features.files import publish_manifest
 from features.manifest import REJECTS_FILE, SAMPLES_FOLDER, Manifest
@@ -91,6 +92,8 @@ def define_views(params: EmbedParams, *, is_device_needed: bool = True) -> list[
     """
     device = choose_device(params.device) if is_device_needed or params.device == "auto" else params.device
     views = [View(name=name, **view.model_dump()) for name, view in params.views.items()]
+    for view in views:
+        check_device(view, device)
     return [define_view(view, make_encoder(view), device) for view in views]
 
 

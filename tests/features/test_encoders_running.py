@@ -1,0 +1,103 @@
+"""Options of every network: precision and compilation, what they do to vectors, and what a view says of them."""
+
+import shutil
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from features.encoders.base import Encoded, Encoder
+from features.encoders.batching import encode_samples
+from features.encoders.catalogue import make_encoder
+from features.encoders.running import Running, check_device, take_running
+from features.errors import EncoderError
+from features.view import View
+
+TEXTS = ["a picture of a dog", "stock prices fell", "", "one two three four five six seven"]
+
+
+def view_of(modality: str, encoder: str, **options: object) -> View:
+    return View(name="v", input=modality, encoder=encoder, options=options)
+
+
+def encode_texts(encoder: Encoder) -> np.ndarray:
+    encoder.load("cpu")
+    outcomes = [outcome for _, outcome in encode_samples(encoder, enumerate(text for text in TEXTS if text))]
+    return np.concatenate([outcome.vectors_TD for outcome in outcomes if isinstance(outcome, Encoded)])
+
+
+@pytest.fixture(scope="module")
+def exact() -> np.ndarray:
+    return encode_texts(make_encoder(view_of("text", "minilm")))
+
+
+@pytest.mark.parametrize(("precision", "least"), [("bfloat16", 0.999), ("int8", 0.97)])
+def test_a_lower_precision_is_close_to_float32_and_another_feature(
+    exact: np.ndarray, precision: str, least: float
+) -> None:
+    encoder = make_encoder(view_of("text", "minilm", precision=precision))
+    vectors = encode_texts(encoder)
+    cosines = (vectors * exact).sum(axis=1) / np.linalg.norm(vectors, axis=1) / np.linalg.norm(exact, axis=1)
+    assert least < cosines.min() < 1 - 1e-7
+    plain = make_encoder(view_of("text", "minilm")).definition()
+    assert encoder.definition()["running"] == {"precision": precision, "compile": False}
+    assert "running" not in plain
+    assert {name: encoder.definition()[name] for name in plain} == plain
+
+
+def test_rows_of_int8_say_that_they_depend_on_their_company() -> None:
+    assert "its company" in make_encoder(view_of("text", "minilm", precision="int8")).definition()["nondeterministic"]
+    assert "nondeterministic" not in make_encoder(view_of("text", "minilm", precision="bfloat16")).definition()
+
+
+def test_what_is_said_of_a_default_changes_nothing() -> None:
+    said = make_encoder(view_of("text", "minilm", precision="float32", compile=False)).definition()
+    assert said == make_encoder(view_of("text", "minilm")).definition()
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_network_gives_nearly_the_same() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(8, 4)
+    units = torch.randn(3, 8)
+    with torch.inference_mode():
+        compiled = Running(compile=True).apply(model, model, "cpu")(units)
+        assert torch.allclose(compiled, model(units), atol=1e-6)
+    assert "torch.compile" in Running(compile=True).definition()["nondeterministic"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "float8"}, "'precision' is 'float8'; it must be one of float32, bfloat16, float16, int8"),
+        ({"precision": 16}, "'precision' is 16; it must be one of"),
+        ({"compile": 1}, "'compile' is 1; it must be true or false"),
+        ({"presicion": "int8"}, "option 'presicion' of encoder 'minilm' is unknown"),
+    ],
+)
+def test_wrong_options_are_named(options: dict[str, object], message: str) -> None:
+    with pytest.raises(EncoderError, match=message):
+        make_encoder(view_of("text", "minilm", **options))
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "fits"),
+    [("float16", "cpu", False), ("int8", "cuda", False), ("float16", "cuda", True), ("bfloat16", "cpu", True)],
+)
+def test_a_precision_that_is_not_for_the_device_is_named_before_any_work(
+    precision: str, device: str, fits: bool
+) -> None:
+    check: Callable[[], None] = lambda: check_device(view_of("text", "minilm", precision=precision), device)  # noqa: E731
+    if fits:
+        check()
+    else:
+        with pytest.raises(
+            EncoderError, match=f"precision '{precision}' is for '.*', and embed.device comes to '{device}'"
+        ):
+            check()
+
+
+def test_take_running_leaves_the_other_options() -> None:
+    view, running = take_running(view_of("text", "minilm", precision="int8", batch_size=4))
+    assert (view.options, running) == ({"batch_size": 4}, Running("int8"))
