@@ -90,7 +90,9 @@ def _make(view: StoredView, modality: str) -> Encoder:
             f"view {view.name!r} cannot be asked with {modality}: its encoder {view.encoder!r} takes "
             f"{' or '.join(asked)}; or ask with a vector or with keys"
         )
-    encoder = make_encoder(View(name=view.name, input=modality, encoder=view.encoder, options=view.options))
+    pooling = cast(Pooling, view.pooling)
+    asked_for = View(name=view.name, input=modality, encoder=view.encoder, pooling=pooling, options=view.options)
+    encoder = make_encoder(asked_for)
     definition = encoder.definition()
     for name, what in _WHAT_DECIDES.items():
         if definition.get(name) != view.definition.get(name):

