@@ -92,6 +92,6 @@ def check_device(view: View, device: str) -> None:
     wanted = _DEVICES.get(precision, device)
     if wanted != device:
         raise EncoderError(
-            f"view {view.name!r}: precision {precision!r} is for {wanted!r}, and embed.device comes to {device!r} here: "
+            f"view {view.name!r}: precision {precision!r} is for {wanted!r}, and embed.device is {device!r} here: "
             "choose 'bfloat16' or 'float32'"
         )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from features.encoders.base import Encoded, Encoder, Media
@@ -19,6 +20,7 @@ from features.encoders.timing import Clock, Times
 from features.reasons import MediaError
 
 _OPEN_BATCHES = 64  # samples of one feed that may be under way, in batches: bounds memory over a long shard
+_TEXTS_AT_ONCE = 16  # that a thread prepares in one go: to hand each over alone would take longer than to prepare it
 _QUEUED_BATCHES = 2  # that wait for each thread that runs the model
 
 Read = Callable[[], Media]
@@ -52,6 +54,7 @@ class Session:
         self._decoders = ThreadPoolExecutor(num_decoders, "decode", initializer=_use_one_thread)
         self._runners = ThreadPoolExecutor(len(encoders), "model", initializer=_use_one_thread)
         self._room = threading.BoundedSemaphore((1 + _QUEUED_BATCHES) * len(encoders))
+        self._at_once = _TEXTS_AT_ONCE if self._encoder.inputs == {"text"} else 1
         self._lanes = Lanes()
         self._change = threading.Condition()  # guards all below, the lanes and the samples
         self._num_feeds = 0
@@ -77,9 +80,10 @@ class Session:
         Raises what reading a sample raises beside a MediaError.
         """
         under_way: deque[Sample] = deque()
+        given = iter(samples)
         with self._feeding():
-            for key, read in samples:
-                under_way.append(self._begin(key, read))
+            while begun := self._begin(list(islice(given, self._at_once))):
+                under_way += begun
                 while under_way and (len(under_way) > self._most_under_way or under_way[0].is_done):
                     self._wait_for(under_way[0])
                     yield under_way[0].key, under_way.popleft().outcome()
@@ -102,12 +106,18 @@ class Session:
                 self._num_feeds -= 1
                 self._change.notify_all()
 
-    def _begin(self, key: Any, read: Read) -> Sample:
-        sample = Sample(key)
-        with self._change:
-            self._num_busy += 1
-        self._decoders.submit(self._prepare, sample, read).add_done_callback(partial(self._end, [sample]))
-        return sample
+    def _begin(self, given: list[tuple[Any, Read]]) -> list[Sample]:
+        samples = [Sample(key) for key, _ in given]
+        if samples:
+            with self._change:
+                self._num_busy += 1
+            future = self._decoders.submit(self._prepare_all, samples, [read for _, read in given])
+            future.add_done_callback(partial(self._end, samples))
+        return samples
+
+    def _prepare_all(self, samples: list[Sample], reads: list[Read]) -> None:
+        for sample, read in zip(samples, reads, strict=True):
+            self._prepare(sample, read)
 
     def _prepare(self, sample: Sample, read: Read) -> None:
         """Read a sample and queue its units; on a decoding thread."""

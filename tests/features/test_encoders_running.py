@@ -93,7 +93,7 @@ def test_a_precision_that_is_not_for_the_device_is_named_before_any_work(
         check()
     else:
         with pytest.raises(
-            EncoderError, match=f"precision '{precision}' is for '.*', and embed.device comes to '{device}'"
+            EncoderError, match=f"precision '{precision}' is for '.*', and embed.device is '{device}'"
         ):
             check()
 
