@@ -24,6 +24,7 @@ def make_efficientnet(model: str, view: View) -> Encoder:
         size_px=options["size_px"],
         bring=partial(_bring, options["size_px"]),
         weights_digest=_digest,
+        about={"size_px": options["size_px"], "dim": 1280},
         modules=("efficientnet",),
     )
 

@@ -4,11 +4,19 @@ import difflib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
 import torch
-from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
+from huggingface_hub import try_to_load_from_cache
+from open_clip.constants import HF_WEIGHTS_NAME
+from open_clip.pretrained import (
+    _get_safe_alternatives,
+    download_pretrained,
+    get_pretrained_cfg,
+    list_pretrained_tags_by_model,
+)
 from PIL import Image
 from torch import Tensor
 
@@ -16,7 +24,7 @@ from features.encoders.base import Encoder, Media, Prepared
 from features.encoders.images import prepare_images
 from features.encoders.network import Network, NetworkEncoder, settle
 from features.encoders.options import read_options
-from features.encoders.weights import digest_weights, find_weights_file
+from features.encoders.weights import digest_weights, find_weights_file, is_fetching, missing_weights
 from features.errors import EncoderError
 from features.reasons import MediaError, Reason
 from features.view import View
@@ -24,16 +32,20 @@ from features.view import View
 
 def make_images(model: str, view: View) -> Encoder:
     """Encoder of images and frames: the vectors of the image side, as the model gives them."""
-    return _make(model, view, frozenset({"image", "video"}), _image_network)
+    return _make(model, view, frozenset({"image", "video"}), _image_network, ("vision_cfg", "image_size", "size_px"))
 
 
 def make_texts(model: str, view: View) -> Encoder:
     """Encoder of texts: the vectors of the text side, as the model gives them."""
-    return _make(model, view, frozenset({"text"}), _text_network)
+    return _make(model, view, frozenset({"text"}), _text_network, ("text_cfg", "context_length", "max_tokens"))
 
 
 def _make(
-    model: str, view: View, inputs: frozenset[str], network: Callable[[str, str | None, str], Network]
+    model: str,
+    view: View,
+    inputs: frozenset[str],
+    network: Callable[[str, str | None, str], Network],
+    limit: tuple[str, str, str],
 ) -> Encoder:
     name, pretrained = _parse(model, view.encoder)
     return NetworkEncoder(
@@ -45,7 +57,14 @@ def _make(
         modules=("open_clip_pairs", "images"),
         libraries=("open_clip_torch", "torchvision", "pillow"),
         bring=partial(_bring, network, name, pretrained, view.encoder),
+        about=_about(name, *limit),
     )
+
+
+def _about(name: str, side: str, key: str, what: str) -> dict[str, Any]:
+    config = open_clip.get_model_config(name)
+    limit = config[side].get(key)
+    return {"dim": config["embed_dim"], **({what: limit} if isinstance(limit, int) else {})}
 
 
 def _parse(model: str, encoder: str) -> tuple[str, str | None]:
@@ -74,13 +93,30 @@ def _digest(name: str, pretrained: str | None, encoder: str) -> str:
     config = get_pretrained_cfg(name, pretrained)
     if not config:
         return digest_weights(Path(pretrained), encoder)
+    instead = f"open_clip:{name}/<weights file>"
+    if not is_fetching():
+        cached = _cached(config)
+        if cached is None:
+            raise missing_weights(encoder, "the cache", instead)
+        return digest_weights(cached, encoder)
     try:
         return digest_weights(Path(download_pretrained(config)), encoder)
     except (OSError, RuntimeError) as error:  # the hub's errors are OSErrors, open_clip's own RuntimeErrors
         raise EncoderError(
-            f"encoder {encoder!r}: its weights are not in the cache and cannot be downloaded "
-            f"({type(error).__name__}): check the network, or write open_clip:{name}/<weights file>"
+            f"encoder {encoder!r}: its weights cannot be downloaded ({type(error).__name__}): "
+            f"check the network, or write {instead}"
         ) from error
+
+
+def _cached(config: dict[str, Any]) -> Path | None:
+    """The file that open_clip keeps of pretrained weights, where open_clip puts it."""
+    if not config.get("hf_hub"):
+        path = Path("~/.cache/clip", config["url"].rpartition("/")[2]).expanduser()
+        return path if path.is_file() else None
+    repository, _, name = config["hf_hub"].rpartition("/")
+    name = name or HF_WEIGHTS_NAME
+    kept = (try_to_load_from_cache(repository, file) for file in (*_get_safe_alternatives(name), name))
+    return next((Path(path) for path in kept if isinstance(path, str)), None)
 
 
 def _bring(
@@ -101,7 +137,7 @@ def _image_network(name: str, pretrained: str | None, device: str) -> Network:
         return pixels_CHW
 
     probe = shape(Image.new("RGB", (8, 8)))
-    return Network(partial(prepare_images, shape), model.encode_image, _dim(model.encode_image, probe, device))
+    return Network(partial(prepare_images, shape), model.encode_image, _dim(model.encode_image, probe, device), model)
 
 
 def _text_network(name: str, pretrained: str | None, device: str) -> Network:
@@ -116,7 +152,8 @@ def _text_network(name: str, pretrained: str | None, device: str) -> Network:
             raise MediaError(Reason.EMPTY, "a text without a character")
         return Prepared([tokenizer([media])[0].numpy()], np.full((1, 2), np.nan))
 
-    return Network(prepare, model.encode_text, _dim(model.encode_text, tokenizer(["probe"])[0].numpy(), device))
+    dim = _dim(model.encode_text, tokenizer(["probe"])[0].numpy(), device)
+    return Network(prepare, model.encode_text, dim, model)
 
 
 def _dim(forward: Callable[[Tensor], Tensor], unit: np.ndarray, device: str) -> int:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -46,6 +46,7 @@ def make_timm(model: str, view: View) -> Encoder:
         size_px=options["size_px"],
         bring=partial(_bring, find, model, options["size_px"]),
         weights_digest=partial(_digest, find, view.encoder),
+        about=_about(model, options["size_px"]),
     )
 
 
@@ -59,6 +60,14 @@ def _hub_name(model: str, encoder: str) -> str:
     return f"{known}{config.architecture}.{config.tag}" if known.endswith("/") else known
 
 
+def _about(model: str, size_px: int) -> dict[str, Any]:
+    import timm
+
+    config = None if "/" in model else timm.get_pretrained_cfg(model)
+    own_px = config.input_size[-1] if config else None
+    return {"size_px": size_px or own_px} if size_px or own_px else {}
+
+
 def _digest(find: Callable[[], Path], encoder: str) -> str:
     return digest_weights(find(), encoder)
 
@@ -70,6 +79,7 @@ def image_encoder(
     size_px: int,
     bring: Callable[[str], Network],
     weights_digest: Callable[[], str],
+    about: dict[str, Any],
     modules: tuple[str, ...] = (),
 ) -> Encoder:
     """The encoder of an image or video view by a timm model; modules: those that compute it beside this one."""
@@ -82,6 +92,7 @@ def image_encoder(
         modules=("timm_images", "images", *modules),
         libraries=("timm", "torchvision", "pillow"),
         bring=bring,
+        about=about,
     )
 
 
@@ -137,4 +148,4 @@ def image_network(model: nn.Module, size_px: int, device: str) -> Network:
 
     with torch.inference_mode():
         dim = forward(torch.zeros(1, *config["input_size"], device=device)).shape[-1]
-    return Network(partial(prepare_images, shape), forward, dim)
+    return Network(partial(prepare_images, shape), forward, dim, model)

@@ -70,4 +70,4 @@ def _bring(listed: Listed, sampling: Sampling, device: str) -> Network:
         vectors_BD: Tensor = body(clips_BFCHW.transpose(1, 2))
         return vectors_BD
 
-    return Network(partial(prepare_clips, shape, sampling), forward, dim)
+    return Network(partial(prepare_clips, shape, sampling), forward, dim, body)

@@ -52,4 +52,4 @@ def _bring(listed: Listed, device: str) -> Network:
         vectors_BD: Tensor = body(pixels_BCHW.contiguous(memory_format=torch.channels_last))
         return vectors_BD
 
-    return Network(partial(prepare_images, shape), forward, dim)
+    return Network(partial(prepare_images, shape), forward, dim, body)

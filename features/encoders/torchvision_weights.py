@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.encoders.weights import digest_weights, find_weights_file, read_state
+from features.encoders.weights import digest_weights, find_weights_file, is_fetching, missing_weights, read_state
 from features.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -36,27 +36,32 @@ class Listed:
         return get_model_weights(self.model)[self.entry]
 
     def find(self) -> Path:
-        """The file of the weights: the user's, or torchvision's in the cache of torch.hub, downloaded if need be."""
-        return find_weights_file(self.file, self.encoder) if self.file else self._fetch()
+        """The file of the weights: the user's, or torchvision's in the cache of torch.hub, brought there if fetching.
+
+        Raises EncoderError if it is not there.
+        """
+        return find_weights_file(self.file, self.encoder) if self.file else self._cached()
 
     def digest(self) -> str:
         return digest_weights(self.find(), self.encoder)
 
-    def _fetch(self) -> Path:
+    def _cached(self) -> Path:
         from torch.hub import HASH_REGEX, download_url_to_file, get_dir
 
         url = str(self.weights.url)
         path = Path(get_dir(), "checkpoints", url.rpartition("/")[2])
         if path.is_file():
             return path
+        if not is_fetching():
+            raise missing_weights(self.encoder, str(path), "a file in the option weights")
         digest = HASH_REGEX.search(path.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             download_url_to_file(url, str(path), digest.group(1) if digest else None, progress=False)
         except (OSError, RuntimeError) as error:  # of the network; of bytes that are not those of the name
             raise EncoderError(
-                f"encoder {self.encoder!r}: its weights are not in {path} and cannot be downloaded "
-                f"({type(error).__name__}): put {url} there, or name a file with the option weights"
+                f"encoder {self.encoder!r}: {url} cannot be downloaded ({type(error).__name__}): check the network, "
+                f"put the file into {path.parent}, or name one with the option weights"
             ) from error
         return path
 
@@ -93,18 +98,20 @@ def look_up(name: str, encoder: str, *, file: str, of_videos: bool) -> Listed:
     """
     from torchvision import models
 
+    families = {"torchvision-video": models.video, "torchvision": models}
+    own = "torchvision-video" if of_videos else "torchvision"
     model, _, entry = name.partition("/")
-    known = models.list_models(module=models.video if of_videos else models)
-    if model not in known:
-        near = difflib.get_close_matches(model, known, n=1, cutoff=0.0)[0]
-        family, what = encoder.partition(":")[0], "videos" if of_videos else "images"
-        raise EncoderError(f"encoder {encoder!r} is no torchvision model of {what}: did you mean '{family}:{near}'?")
+    listing = {family: models.list_models(module=module) for family, module in families.items()}
+    if model not in listing[own]:
+        others = [f"{family}:{model}" for family, listed in listing.items() if model in listed]
+        near = others or [f"{own}:{difflib.get_close_matches(model, listing[own], n=1, cutoff=0.0)[0]}"]
+        what = "videos" if of_videos else "images"
+        raise EncoderError(f"encoder {encoder!r} is no torchvision model of {what}: did you mean {near[0]!r}?")
     entries = models.get_model_weights(model)
     if entry and entry not in entries.__members__:
-        raise EncoderError(
-            f"encoder {encoder!r}: {model} has no weights {entry!r}, only {', '.join(entries.__members__)}"
-        )
-    return Listed(encoder, model, entry or entries.DEFAULT.name, file)
+        names = ", ".join(listed.name for listed in entries)
+        raise EncoderError(f"encoder {encoder!r}: {model} has no weights {entry!r}, only {names}")
+    return Listed(encoder, model, (entries[entry] if entry else entries.DEFAULT).name, file)
 
 
 def _remove_classifier(model: nn.Module) -> tuple[str, int]:
