@@ -16,6 +16,7 @@ from flows.export import add_export
 from flows.nearest import add_nearest
 from flows.options import JsonOption, RevOption, StoreOption, open_store
 from flows.plan import add_plan
+from flows.precision import add_precision
 from flows.publish import add_publish
 from flows.stats import add_stats
 from flows.tables import print_json, print_json_rows, print_table
@@ -36,6 +37,7 @@ add_export(app)
 add_nearest(app)
 add_versions(app)
 add_publish(app)
+add_precision(app)
 
 _SUMMARY = ("name", "input", "encoder", "pooling", "dtype", "shape", "present", "rev")
 
