@@ -27,7 +27,9 @@ from pipelines.job import Reject, ShardRecord, remove_work, run_job
 from pipelines.lock import writing
 from pipelines.params import BeamParams, EmbedParams
 from pipelines.published import Published, read_published
+from pipelines.reduced_views import ReducedView, check_reduced, define_reduced, embed_reduced
 from pipelines.stage import check_ratio, load_rejects, load_stage, say_outcome, write_rejects
+from pipelines.view_params import ReducedViewParams, ViewParams
 from pipelines.view_plan import DefinedView, ViewPlan, define_view, plan_view
 from pipelines.view_worker import EncodeShard
 
@@ -45,13 +47,14 @@ def embed(params: EmbedParams, before: Sequence[Path], folder: Path, beam: BeamP
     """Bring the feature store in folder up to date with the samples in the folders before.
 
     A row whose feature key the published store holds is kept or copied, all others are encoded. ingest: the folder
-    that tells what the raw files are called. Raises EncoderError before any work if a view cannot be computed here.
+    that tells what the raw files are called. Raises EncoderError, or ReductionError as far as it can be known, before
+    any work if a view cannot be computed here.
     """
     embed_views(define_views(params), params, before, folder, beam, ingest=ingest)
 
 
 def embed_views(
-    defined: Sequence[DefinedView],
+    defined: Sequence[DefinedView | ReducedView],
     params: EmbedParams,
     before: Sequence[Path],
     folder: Path,
@@ -59,23 +62,27 @@ def embed_views(
     *,
     ingest: Path,
 ) -> None:
-    """Do what embed() does, for views that are defined already."""
+    """Do what embed() does, for views that are defined already; a reduced view comes after the one it is made from."""
     with writing(folder):
         inventory = read_inventory(before, read_raw(ingest, SOURCE_COLUMNS))
         if inventory.num_rows == 0:
             raise StageError(f"no sample came through to embed: see the reasons in {before[-1] / REJECTS_FILE}")
         spans = cut_inventory(inventory, params.shard_samples)
         published = read_published(folder)
-        shards = _write_samples(inventory, spans, published)
-        views, rejects = {}, []
         for view in defined:
-            plan = plan_view(view, inventory, spans, published)
-            made, records = _run_plan(plan, beam)
-            rejected = [*plan.rejects, *(reject for record in records for reject in record.rejects)]
+            if isinstance(view, ReducedView):
+                check_reduced(view, inventory, published)
+        shards = _write_samples(inventory, spans, published)
+        views: dict[str, StoredView] = {}
+        rejects = []
+        for view in defined:
+            if isinstance(view, ReducedView):
+                base = views[view.base.view.name]
+                stored, rejected = embed_reduced(view, base, inventory, spans, published, beam)
+            else:
+                stored, rejected = _embed_view(view, inventory, spans, published, beam)
+            views[view.view.name] = stored
             rejects += rejected
-            num_inputs = inventory.num_rows - inventory.column(f"digest_{view.view.input}").null_count
-            stored = _stored_view(plan, made, folder, num_present=num_inputs - len(rejected))
-            views[view.view.name] = _with_caveat(stored, lowered_batch(records), published)
         check_ratio("embed", rejects, inventory.num_rows, params.max_reject_ratio)
         steps: dict[str, Any] = {"embed": {"shard_samples": params.shard_samples}}
         for stage in before:
@@ -85,16 +92,24 @@ def embed_views(
     say_outcome("embed", num_in=inventory.num_rows, num_out=inventory.num_rows, rejects=rejects)
 
 
-def define_views(params: EmbedParams, *, is_device_needed: bool = True) -> list[DefinedView]:
-    """The declared views with their revs. Raises EncoderError if one cannot be computed here.
+def define_views(params: EmbedParams, *, is_device_needed: bool = True) -> list[DefinedView | ReducedView]:
+    """The declared views with their revs, the reduced ones last. Raises EncoderError if one cannot be computed here.
 
     is_device_needed: whether a demanded CUDA device that is not there is such a reason.
     """
     device = choose_device(params.device) if is_device_needed or params.device == "auto" else params.device
-    views = [View(name=name, **view.model_dump()) for name, view in params.views.items()]
-    for view in views:
-        check_device(view, device)
-    return [define_view(view, make_encoder(view), device) for view in views]
+    encoded: dict[str, DefinedView] = {}
+    for name, declared in params.views.items():
+        if isinstance(declared, ViewParams):
+            view = View(name=name, **declared.model_dump())
+            check_device(view, device)
+            encoded[name] = define_view(view, make_encoder(view), device)
+    reduced = [
+        define_reduced(name, encoded[declared.view], declared.reduce, declared.dtype)
+        for name, declared in params.views.items()
+        if isinstance(declared, ReducedViewParams)
+    ]
+    return [*encoded.values(), *reduced]
 
 
 def choose_device(wanted: str) -> str:
@@ -148,6 +163,18 @@ def _write_samples(inventory: pa.Table, spans: Sequence[range], published: Publi
             standing[shard.file] = replace(shard, digest=digest_file(path))
         shards.append(standing[shard.file])
     return shards
+
+
+def _embed_view(
+    defined: DefinedView, inventory: pa.Table, spans: Sequence[range], published: Published, beam: BeamParams
+) -> tuple[StoredView, list[Reject]]:
+    """Bring a view with an encoder up to date; gives what could not be encoded, too."""
+    plan = plan_view(defined, inventory, spans, published)
+    made, records = _run_plan(plan, beam)
+    rejects = [*plan.rejects, *(reject for record in records for reject in record.rejects)]
+    num_inputs = inventory.num_rows - inventory.column(f"digest_{defined.view.input}").null_count
+    stored = _stored_view(plan, made, published.folder, num_present=num_inputs - len(rejects))
+    return _with_caveat(stored, lowered_batch(records), published), rejects
 
 
 def _run_plan(plan: ViewPlan, beam: BeamParams) -> tuple[dict[str, Shard], list[ShardRecord]]:

@@ -13,9 +13,10 @@ from pipelines.inventory import read_inventory
 from pipelines.params import Params
 from pipelines.published import read_published
 from pipelines.raw import RAW_SCHEMA
+from pipelines.reduced_views import ReducedView, check_reduced
 from pipelines.source_changes import SourceChanges, read_source, source_changes
 from pipelines.stage_changes import StageChanges, stage_changes
-from pipelines.view_changes import ViewChanges, removed_view, view_changes
+from pipelines.view_changes import ViewChanges, open_view, removed_view, view_changes
 from pipelines.view_plan import DefinedView
 
 
@@ -75,17 +76,37 @@ def plan_run(params: Params, data: Path) -> RunPlan:
     )
     open_rows = inventory.filter(pc.and_(stays, is_open)).combine_chunks()
     known = inventory.filter(pc.and_not(stays, is_open)).combine_chunks()
-    store = plan_store(defined, known, data / "features", params.embed.shard_samples, open_rows)
+    trains = {row["key"] for row in rows if row["split"] == "train"}
+    is_train_known = not (trains & touched or "train" in open_rows.column("split").unique().to_pylist())
+    store = plan_store(
+        defined, known, data / "features", params.embed.shard_samples, open_rows, is_train_known=is_train_known
+    )
     return RunPlan(source, stages, store, sorted(touched | augment.touched), open_rows.num_rows)
 
 
 def plan_store(
-    defined: Sequence[DefinedView], known: pa.Table, folder: Path, shard_samples: int, open_rows: pa.Table
+    defined: Sequence[DefinedView | ReducedView],
+    known: pa.Table,
+    folder: Path,
+    shard_samples: int,
+    open_rows: pa.Table,
+    *,
+    is_train_known: bool = True,
 ) -> StoreChanges:
-    """What embed would do with these samples of the inventory; the open ones are only counted."""
+    """What embed would do with these samples of the inventory; the open ones are only counted.
+
+    is_train_known: whether no more training samples than the known ones will be there to fit on.
+    """
     published = read_published(folder)
     spans = cut_inventory(known, shard_samples)
-    views = [view_changes(view, known, spans, published, open_rows) for view in defined]
+    views = []
+    for view in defined:
+        if isinstance(view, ReducedView) and view.is_fitted and not is_train_known:
+            views.append(open_view(view, pa.concat_tables([known, open_rows])))
+            continue
+        if isinstance(view, ReducedView):
+            check_reduced(view, known, published)
+        views.append(view_changes(view, known, spans, published, open_rows))
     dropped = published.views.keys() - {view.view.name for view in defined}
     views += [removed_view(name, published) for name in sorted(dropped)]
     standing = published.sample_shards()

@@ -11,6 +11,8 @@ from typing import Any
 from features.shards import write_json
 from pipelines.embed import define_views
 from pipelines.params import EmbedParams
+from pipelines.reduced_views import ReducedView
+from pipelines.view_plan import DefinedView
 
 
 def write_revs(params: EmbedParams, path: Path) -> None:
@@ -21,15 +23,15 @@ def write_revs(params: EmbedParams, path: Path) -> None:
 
 
 def declared_revs(params: EmbedParams) -> dict[str, Any]:
-    """By view: its rev, with the weights' digest and the device, which nothing else in the project tells."""
-    return {
-        defined.view.name: {
-            "rev": defined.rev,
-            "weights_digest": defined.definition["weights_digest"],
-            "device": defined.device,
-        }
-        for defined in define_views(params, is_device_needed=False)
-    }
+    """By view: its rev, with the weights' digest and the device, which nothing else in the project tells; of a reduced
+    view the rev of its declaration, with that of its base: the fit is not known before embed runs."""
+    return {view.view.name: _declared_rev(view) for view in define_views(params, is_device_needed=False)}
+
+
+def _declared_rev(defined: DefinedView | ReducedView) -> dict[str, Any]:
+    if isinstance(defined, ReducedView):
+        return {"rev": defined.rev, "made_from": {"view": defined.base.view.name, "rev": defined.base.rev}}
+    return {"rev": defined.rev, "weights_digest": defined.definition["weights_digest"], "device": defined.device}
 
 
 def read_revs(path: Path) -> dict[str, Any]:

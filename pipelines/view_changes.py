@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.rev import feature_key
-from features.view import StoredView
+from features.view import StoredView, View
 from pipelines.differences import Difference, describe, differences
 from pipelines.published import Published
+from pipelines.reduced_views import ReducedView, foresee_rev
 from pipelines.view_plan import DefinedView, plan_view
 
 _DECLARED = ("input", "encoder", "pooling", "dtype", "code_version")
@@ -23,6 +24,8 @@ _NAMES = {
     "definition.code": "code",
     "definition.worker": "code",
     "definition.libraries": "library",
+    "definition.base": "rev of the view it is made from",
+    "definition.fitted_on": "digest of training samples",
     "definition": "",
 }
 
@@ -65,13 +68,23 @@ def plural(noun: str, num: int) -> str:
 
 
 def view_changes(
-    defined: DefinedView, known: pa.Table, spans: Sequence[range], published: Published, open_rows: pa.Table
+    defined: DefinedView | ReducedView,
+    known: pa.Table,
+    spans: Sequence[range],
+    published: Published,
+    open_rows: pa.Table,
 ) -> ViewChanges:
     """What embed will do to the view for the samples that are known, in these shards.
 
     open_rows: samples that exist, but may come out of the stages before otherwise.
     """
     view = defined.view
+    if isinstance(defined, ReducedView):
+        definition, rev = foresee_rev(defined, known, published)
+        num_encoded = 0
+    else:
+        definition, rev = defined.definition, defined.rev
+        num_encoded = plan_view(defined, known, spans, published).num_to_encode
     stored_view = published.views.get(view.name)
     stored = published.rows([stored_view] if stored_view else [])
     absent = feature_key(stored_view.rev, None) if stored_view else ""
@@ -84,10 +97,10 @@ def view_changes(
     both, num_both = has.filter(place.is_valid()), len(place) - place.null_count
     num_other = 0
     if stored_view and num_both:
-        inputs = pa.array([feature_key(stored_view.rev, digest) for digest in both.column(1).to_pylist()])
+        inputs = pa.array([_feature_key(stored_view, digest) for digest in both.column(1).to_pylist()])
         kept = before.column("feature_key").take(place.drop_null())
         num_other = pc.sum(pc.not_equal(inputs, kept.combine_chunks())).as_py()
-    is_same = stored_view is not None and stored_view.rev == defined.rev
+    is_same = stored_view is not None and stored_view.rev == rev
     num_stale = num_other if is_same else num_both
     return ViewChanges(
         name=view.name,
@@ -95,12 +108,24 @@ def view_changes(
         num_stale=num_stale,
         num_unchanged=num_both - num_stale,
         num_removed=before.num_rows - num_both,
-        num_encoded=plan_view(defined, known, spans, published).num_to_encode,
+        num_encoded=num_encoded,
         num_open=open_rows.num_rows - open_rows.column(f"digest_{view.input}").null_count,
         num_other_inputs=num_other,
-        differences=_definition_differences(stored_view, defined) if stored_view and not is_same else (),
-        origin="" if is_same else _origin(defined.rev, published, is_known=stored_view is not None),
+        differences=_definition_differences(stored_view, view, definition) if stored_view and not is_same else (),
+        origin="" if is_same else _origin(rev, published, is_known=stored_view is not None),
     )
+
+
+def open_view(reduced: ReducedView, rows: pa.Table) -> ViewChanges:
+    """A reduced view while it is not known on what it will be fitted; rows: all samples."""
+    num_open = rows.num_rows - rows.column(f"digest_{reduced.view.input}").null_count
+    origin = "fitted on training samples, some of which are known later"
+    return ViewChanges(reduced.view.name, 0, 0, 0, 0, 0, num_open, 0, (), origin)
+
+
+def _feature_key(view: StoredView, input_digest: str) -> str:
+    """The feature key of a stored row of this input; that of a reduced view is made from that of its base."""
+    return feature_key(view.rev, feature_key(view.definition["base"], input_digest) if view.base else input_digest)
 
 
 def removed_view(name: str, published: Published) -> ViewChanges:
@@ -113,14 +138,14 @@ def removed_view(name: str, published: Published) -> ViewChanges:
     return ViewChanges(name, 0, 0, 0, num_rows, 0, 0, 0, (), "no longer declared")
 
 
-def _definition_differences(stored: StoredView, defined: DefinedView) -> tuple[Difference, ...]:
+def _definition_differences(stored: StoredView, view: View, definition: dict[str, Any]) -> tuple[Difference, ...]:
     """What differs; of another encoder only that it is another one, since all of it does."""
 
     def whole(view: Any, definition: dict[str, Any]) -> dict[str, Any]:
         declared = {name: getattr(view, name) for name in _DECLARED}
-        return declared if stored.encoder != defined.view.encoder else {**declared, "definition": definition}
+        return declared if stored.encoder != view.encoder else {**declared, "definition": definition}
 
-    return tuple(differences(whole(stored, stored.definition), whole(defined.view, defined.definition)))
+    return tuple(differences(whole(stored, stored.definition), whole(view, definition)))
 
 
 def _origin(rev: str, published: Published, *, is_known: bool) -> str:

@@ -65,14 +65,12 @@ def plan_view(defined: DefinedView, inventory: pa.Table, spans: Sequence[range],
     name, rev = defined.view.name, defined.rev
     rows = inventory.select(["key", f"digest_{defined.view.input}", "path", "row"])
     rows = rows.rename_columns(["key", "digest", "path", "row"])
-    prints = fingerprint_spans(rev, rows.select(["key", "digest"]), spans)
-    names = [shard_name(rows.column("key")[span.start].as_py()) for span in spans]
-    files = [shard_file(*named) for named in zip(names, prints, strict=True)]
+    names, prints, files = name_shards(rev, rows.select(["key", "digest"]), spans)
     standing = published.view_shards(name)
     kept = {file: standing[file] for file in files if file in standing}
     same_rev = [view for view in published.views.values() if view.rev == rev]
     todo = [index for index, file in enumerate(files) if file not in kept]
-    tasks, rejects = [], _rejects_of_kept(name, rows.column("key"), spans, todo, published)
+    tasks, rejects = [], rejects_of_kept(name, rows.column("key"), spans, todo, published)
     if todo:
         planner = _RowPlanner(name, published, published.rows(same_rev))
         chosen = rows.take(np.concatenate([np.arange(spans[index].start, spans[index].stop) for index in todo]))
@@ -83,7 +81,14 @@ def plan_view(defined: DefinedView, inventory: pa.Table, spans: Sequence[range],
     return ViewPlan(defined, files, kept, tasks, rejects, same_rev[0].dim if same_rev else None)
 
 
-def _rejects_of_kept(
+def name_shards(rev: str, rows: pa.Table, spans: Sequence[range]) -> tuple[list[str], list[str], list[str]]:
+    """Name, fingerprint and file of each shard of a view, as its rev and the rows (key, digest of the input) say."""
+    prints = fingerprint_spans(rev, rows, spans)
+    names = [shard_name(rows.column("key")[span.start].as_py()) for span in spans]
+    return names, prints, [shard_file(*named) for named in zip(names, prints, strict=True)]
+
+
+def rejects_of_kept(
     view: str, keys: pa.ChunkedArray, spans: Sequence[range], todo: Sequence[int], published: Published
 ) -> list[Reject]:
     """What the published version could not encode in the shards that stay as they are."""
