@@ -192,10 +192,10 @@ def _media(inputs: ShardRows, modality: str) -> Iterator[tuple[int, Callable[[],
         file, row = int(samples.file_N[index]), int(samples.row_N[index])
         if file not in tables:  # mapped once
             tables[file] = read_shard(Path(samples.paths[file]))
-        yield index, partial(_read_media, tables[file], row, modality, samples.paths[file])
+        yield index, partial(read_media, tables[file], row, modality, samples.paths[file])
 
 
-def _read_media(table: pa.Table, row: int, modality: str, path: str) -> Media:
+def read_media(table: pa.Table, row: int, modality: str, path: str) -> Media:
     """The media of a row. Raises ShardError if they are not what its digest says: what came of other bytes, be it only
     the news that they cannot be encoded, would be kept under the feature key of the right ones and never made again."""
     sample = {name: table.column(name)[row].as_py() for name in ("key", "digests", *_FIELDS[modality])}
