@@ -1,6 +1,7 @@
 """Audio encoders as a worker runs them, for tests."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ import torch
 from features.encoders.base import Audio, Encoded, Encoder, Media
 from features.encoders.batching import encode_samples
 from features.encoders.catalogue import make_encoder
+from features.encoders.session import Session
 from features.reasons import MediaError
 from features.view import View
 
@@ -36,14 +38,10 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def assert_bytes_of_their_own(encoder: Encoder, media: Sequence[Media]) -> None:
-    """The vectors of a sample are the same bytes alone, in company in another order, and on two threads."""
+    """The vectors of a sample are the same bytes alone, in company, in another order, and on two threads."""
     alone = [encode_all(encoder, medium)[0].vectors_TD.tobytes() for medium in media]
     crowded = encode_all(encoder, *reversed(media), *media)
     assert [outcome.vectors_TD.tobytes() for outcome in crowded] == [*alone[::-1], *alone]
-    torch.set_num_threads(2)
-    try:
-        for medium, expected in zip(media, alone, strict=True):
-            batches = [np.stack([unit] * encoder.batch_size) for unit in encoder.prepare(medium).units]
-            assert np.concatenate([encoder.encode(batch)[-1] for batch in batches]).tobytes() == expected
-    finally:
-        torch.set_num_threads(1)
+    with Session([encoder] * 2, num_decoders=2) as session:
+        on_two = list(session.encode((place, partial(media.__getitem__, place)) for place in range(len(media))))
+    assert [outcome.vectors_TD.tobytes() for _, outcome in on_two] == alone

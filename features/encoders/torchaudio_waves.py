@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from features.encoders.base import Encoder
 from features.encoders.network import Network, NetworkEncoder, settle
 from features.encoders.options import read_options
-from features.encoders.waves import fold_weight_norm, prepare_windows, receptive_field
+from features.encoders.waves import prepare_windows, receptive_field
 from features.encoders.weights import digest_weights, find_weights_file, read_state
 from features.errors import EncoderError
 from features.view import View
@@ -101,9 +101,7 @@ def _bring(name: str, weights: str, encoder: str, layer: int, device: str) -> Ne
     import torch
 
     bundle = _find_bundle(name, encoder)
-    model = _load(bundle, _find_weights(name, weights, encoder))
-    fold_weight_norm(model)
-    settle(model, device)
+    model = settle(_load(bundle, _find_weights(name, weights, encoder)), device)
     window, hop = _windows(bundle)
 
     def forward(waves_BT: Tensor) -> Tensor:
@@ -113,7 +111,7 @@ def _bring(name: str, weights: str, encoder: str, layer: int, device: str) -> Ne
         return layers_BTD[-1]
 
     prepare = partial(prepare_windows, rate_hz=int(bundle.sample_rate), window=window, hop=hop)
-    return Network(prepare, forward, bundle._params["encoder_embed_dim"])
+    return Network(prepare, forward, bundle._params["encoder_embed_dim"], model)
 
 
 def _load(bundle: Any, path: Path) -> Any:

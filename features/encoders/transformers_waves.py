@@ -13,7 +13,7 @@ import numpy as np
 from features.encoders.base import Encoder
 from features.encoders.network import Network, NetworkEncoder, settle
 from features.encoders.options import read_options
-from features.encoders.waves import fold_weight_norm, prepare_windows, receptive_field
+from features.encoders.waves import prepare_windows, receptive_field
 from features.encoders.weights import digest_weights, find_folder
 from features.encoders.whisper import whisper_network
 from features.errors import EncoderError
@@ -65,7 +65,6 @@ def _bring(find: Callable[[], Path], device: str) -> Network:
 
 
 def _wave_network(model: Any, extractor: Any, device: str) -> Network:
-    fold_weight_norm(model)
     settle(model, device)
     rate_hz = extractor.sampling_rate
     window, hop = receptive_field(model.config.conv_kernel, model.config.conv_stride)
@@ -79,4 +78,4 @@ def _wave_network(model: Any, extractor: Any, device: str) -> Network:
         return vectors_BTD
 
     prepare = partial(prepare_windows, rate_hz=rate_hz, window=window, hop=hop, adjust=normalise)
-    return Network(prepare, forward, model.config.hidden_size)
+    return Network(prepare, forward, model.config.hidden_size, model)

@@ -1,17 +1,11 @@
 """Waveforms for a network that looks at them through a sliding window."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from features.encoders.base import Audio, Media, Prepared
 from features.reasons import MediaError, Reason
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 def take_clip(media: Media) -> Audio:
@@ -80,15 +74,3 @@ def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> tuple[int
         window += (kernel - 1) * hop
         hop *= stride
     return window, hop
-
-
-def fold_weight_norm(model: nn.Module) -> None:
-    """Compute the weights that a model keeps as a direction and a length once, and not for each clip.
-
-    In float64: in float32 their lengths depend on the number of threads that sum them up.
-    """
-    from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
-
-    for module in model.modules():
-        if is_parametrized(module, "weight"):
-            remove_parametrizations(module.double(), "weight")

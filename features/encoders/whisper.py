@@ -36,4 +36,4 @@ def whisper_network(encoder: Any, extractor: Any, device: str) -> Network:
         vectors_BTD: Tensor = encoder(features["input_features"].to(device)).last_hidden_state
         return vectors_BTD[:, : -(-waves_BT.shape[-1] // hop)]
 
-    return Network(prepare, forward, encoder.config.d_model)
+    return Network(prepare, forward, encoder.config.d_model, encoder)
