@@ -20,6 +20,7 @@ from features.view import View
 from pipelines.embed import choose_device
 from pipelines.inventory import read_inventory
 from pipelines.params import EmbedParams
+from pipelines.view_params import ViewParams
 from pipelines.view_worker import read_media
 
 
@@ -45,7 +46,10 @@ def measure_precision(
     """
     if name not in params.views:
         raise EncoderError(f"params.yaml declares no view {name!r}; it has {', '.join(params.views)}")
-    view = View(name=name, **params.views[name].model_dump())
+    declared = params.views[name]
+    if not isinstance(declared, ViewParams):
+        raise EncoderError(f"view {name!r} runs no encoder: ask for {declared.view!r}, which it is made from")
+    view = View(name=name, **declared.model_dump())
     plain, running = take_running(view)
     if running.is_plain:
         raise EncoderError(f"view {name!r} runs in plain float32: set its option precision or compile, to measure it")

@@ -8,7 +8,8 @@ import features
 from encoding.inputs import Task, publish_samples
 from pipelines.embed import define_views, embed_views
 from pipelines.ingest import RAW_MANIFEST
-from pipelines.params import BeamParams, EmbedParams, ViewParams
+from pipelines.params import BeamParams, EmbedParams
+from pipelines.view_params import ViewParams
 
 _BEAM = BeamParams(runner="apache_beam.runners.portability.fn_api_runner.FnApiRunner", options=[], threads=2)
 

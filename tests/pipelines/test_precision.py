@@ -5,8 +5,9 @@ import pytest
 from counting import publish_texts
 
 from features.errors import EncoderError, StageError
-from pipelines.params import EmbedParams, ViewParams
+from pipelines.params import EmbedParams
 from pipelines.precision import measure_precision
+from pipelines.view_params import ViewParams
 
 TEXTS: dict[str, str | None] = {f"rec/{number}": "words and " * (1 + number % 5) for number in range(20)}
 
