@@ -167,4 +167,4 @@ def sentence_network(model: SentenceTransformer, device: str, *, has_token_vecto
     longest = model.max_seq_length
     prepare = partial(prepare_text, tokenize, padding_K, longest, has_token_vectors)
     dim = model[0].get_embedding_dimension() if has_token_vectors else model.get_embedding_dimension()
-    return Network(prepare, forward, dim)
+    return Network(prepare, forward, dim, model)
