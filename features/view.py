@@ -17,7 +17,8 @@ DTYPES = ("float16", "float32")
 class View:
     """A feature as its owner declares it: which encoder reads which modality, and how its output is kept.
 
-    options go to the encoder; code_version is the owner's own mark for a change that no digest sees.
+    options go to the encoder; code_version is the owner's own mark for a change that no digest sees; weights_digest
+    pins the encoder's weights: with others the view is not computed.
     """
 
     name: str
@@ -27,6 +28,7 @@ class View:
     dtype: Dtype = "float16"
     options: dict[str, Any] = field(default_factory=dict)
     code_version: str = "1"
+    weights_digest: str | None = None
 
     def __post_init__(self) -> None:
         for value, known, what in (
@@ -41,9 +43,10 @@ class View:
         """Hash of all that is the same for every row: the view, and the encoder's weights, code and libraries.
 
         The options are in the encoder's definition, by what they do: an option that says the default changes nothing,
-        and a weights file may move.
+        and a weights file may move. So are the weights, pinned or not.
         """
-        declared = {name: value for name, value in asdict(self).items() if name not in ("name", "options")}
+        not_declared = ("name", "options", "weights_digest")
+        declared = {name: value for name, value in asdict(self).items() if name not in not_declared}
         return digest_json({"view": declared, "encoder": encoder_definition})
 
 
@@ -74,6 +77,11 @@ class StoredView:
     def fit_file(self) -> str | None:
         """Where the view's folder has the fitted steps, if it is a reduced view."""
         return None if self.fit is None else shard_file("fit", self.fit)
+
+    @property
+    def made_from(self) -> str:
+        """What encoder, or the steps of a reduced view, are given, in words."""
+        return self.input if self.base is None else f"view {self.base}"
 
     @property
     def shape(self) -> tuple[int | None, ...]:

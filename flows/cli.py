@@ -12,6 +12,7 @@ from features.errors import PlaitError
 from features.view import StoredView
 from flows.check import add_check
 from flows.commands import add_commands
+from flows.encoders import add_encoders
 from flows.export import add_export
 from flows.nearest import add_nearest
 from flows.options import JsonOption, RevOption, StoreOption, open_store
@@ -38,8 +39,9 @@ add_nearest(app)
 add_versions(app)
 add_publish(app)
 add_precision(app)
+add_encoders(app)
 
-_SUMMARY = ("name", "input", "encoder", "pooling", "dtype", "shape", "present", "rev")
+_SUMMARY = ("name", "made_from", "encoder", "pooling", "dtype", "shape", "present", "rev")
 
 
 def main() -> None:
@@ -81,14 +83,18 @@ def views(store: StoreOption = Path(), rev: RevOption = None, json: JsonOption =
         short = [
             {**view, "present": f"{view['present']} of {view['rows']}", "rev": view["rev"][:12]} for view in described
         ]
-        print_table(_SUMMARY, [[view[name] for name in _SUMMARY] for view in short])
+        print_table(
+            [name.replace("_", " ") for name in _SUMMARY], [[view[name] for name in _SUMMARY] for view in short]
+        )
 
 
 def _describe(view: StoredView, num_rows: int) -> dict[str, Any]:
     return {
         "name": view.name,
         "input": view.input,
+        "made_from": view.made_from,
         "encoder": view.encoder,
+        "fit": view.fit,
         "pooling": view.pooling,
         "dtype": view.dtype,
         "shape": list(view.shape),

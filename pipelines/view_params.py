@@ -11,8 +11,16 @@ from features.view import Pooling
 from pipelines.blocks import Block
 
 
+def _digest(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{32}|[0-9a-f]{64}", text):
+        raise ValueError(
+            "a digest of weights is 64 hexadecimal digits, of a folder's 32: 'plait encoders NAME' tells it"
+        )
+    return text
+
+
 class ViewParams(Block):
-    """One feature: what it reads, which encoder makes it, how it is kept."""
+    """One feature: what it reads, which encoder makes it, how it is kept, and the digest that its weights must have."""
 
     input: Literal["text", "image", "audio", "video"]
     encoder: str
@@ -20,6 +28,7 @@ class ViewParams(Block):
     dtype: Literal["float16", "float32"] = "float16"
     options: dict[str, JsonValue] = Field(default_factory=dict)
     code_version: str = "1"
+    weights_digest: Annotated[str, AfterValidator(_digest)] | None = None
 
 
 def _known_steps(declared: list[JsonValue]) -> list[JsonValue]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.encoders.base import Encoder
+from features.encoders.weights import check_pin
 from features.rev import feature_key
 from features.shards import Shard, shard_file, shard_name
 from features.view import View
@@ -50,9 +51,10 @@ class ViewPlan:
 
 
 def define_view(view: View, encoder: Encoder, device: str) -> DefinedView:
-    """The view with its rev. Needs no model in memory."""
+    """The view with its rev. Needs no model in memory. Raises EncoderError if it pins other weights than are here."""
     # The device is part of the rev: a GPU rounds otherwise, so its rows are other bytes.
     definition = {**encoder.definition(), "device": device, "worker": stage_code("pipelines.view_worker")}
+    check_pin(view, definition["weights_digest"])
     return DefinedView(view, encoder, device, definition, view.rev(definition))
 
 

