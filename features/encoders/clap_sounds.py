@@ -14,6 +14,7 @@ from features.encoders.base import Encoder, Media, Prepared
 from features.encoders.network import Network, NetworkEncoder, settle
 from features.encoders.options import read_options
 from features.encoders.tokens import prepare_text
+from features.encoders.transformers_audio import about_audio, load_model
 from features.encoders.waves import pad_to, take_clip, wave_at
 from features.encoders.weights import digest_weights, find_folder
 from features.errors import EncoderError
@@ -50,6 +51,7 @@ def _make(model: str, view: View, modality: str, network: Callable[[Path, str], 
         modules=("clap_sounds",),
         libraries=("transformers", "tokenizers", "torchaudio"),
         bring=partial(_bring, find, network),
+        about=about_audio(model),
     )
 
 
@@ -58,10 +60,7 @@ def _digest(find: Callable[[], Path], encoder: str) -> str:
 
 
 def _bring(find: Callable[[], Path], network: Callable[[Path, str], Network], device: str) -> Network:
-    from transformers.utils.logging import disable_progress_bar
-
     folder = find()
-    disable_progress_bar()
     try:
         return network(folder, device)
     except (OSError, ValueError) as error:
@@ -69,10 +68,8 @@ def _bring(find: Callable[[], Path], network: Callable[[Path, str], Network], de
 
 
 def _load(folder: Path) -> Any:
-    from transformers import AutoModel, ClapModel
-
-    model = AutoModel.from_pretrained(folder, local_files_only=True)
-    if not isinstance(model, ClapModel):
+    model = load_model(folder)
+    if model.config.model_type != "clap":
         raise EncoderError(f"{folder} is a {model.config.model_type}, not a clap: write transformers:{folder}")
     return model
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import difflib
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features.encoders.base import Encoder
 from features.encoders.network import Network, NetworkEncoder, settle
 from features.encoders.options import read_options
 from features.encoders.waves import prepare_windows, receptive_field
-from features.encoders.weights import digest_weights, find_weights_file, read_state
+from features.encoders.weights import digest_weights, find_url, find_weights_file, read_state
 from features.errors import EncoderError
 from features.view import View
 
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _LAST = 0  # of the option layer
+_WHERE = "https://download.pytorch.org/torchaudio/models"  # most pipelines say no more than the rest of the address
 
 
 def make_waves(model: str, view: View) -> Encoder:
     """Encoder of audio clips: each frame's output of a layer of the transformer, counted from 1, by default the last;
     what extract_features of the pipeline's model gives.
 
-    The weights are those of the option weights, a file with the model's state dict, or the file that torchaudio has
-    in its cache; nothing is downloaded. Raises EncoderError if torchaudio has no such pipeline or layer.
+    The weights are those of the option weights, a file with the model's state dict, or else those that torchaudio
+    keeps in its cache. Raises EncoderError if torchaudio has no such pipeline or layer.
     """
     options = read_options(view, layer=_LAST, weights="")
     bundle = _find_bundle(model, view.encoder)
@@ -78,19 +79,10 @@ def _windows(bundle: Any) -> tuple[int, int]:
 
 
 def _find_weights(name: str, weights: str, encoder: str) -> Path:
-    import torch
-
     if weights:
         return find_weights_file(weights, encoder)
-    # Where torchaudio looks, and puts what it downloads.
-    path = Path(torch.hub.get_dir()) / "checkpoints" / PurePosixPath(_find_bundle(name, encoder)._path).name
-    if not path.is_file():
-        fetch = f'python -c "import torchaudio; torchaudio.pipelines.{name}.get_model()"'
-        raise EncoderError(
-            f"encoder {encoder!r}: its weights {path} are not there: run {fetch} where there is a network, "
-            "or name a file with the option weights"
-        )
-    return path
+    path = _find_bundle(name, encoder)._path
+    return find_url(path if path.startswith("https:") else f"{_WHERE}/{path}", encoder)
 
 
 def _digest(name: str, weights: str, encoder: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from features.encoders.base import Encoder
 from features.encoders.network import Network, NetworkEncoder, settle
 from features.encoders.options import read_options
+from features.encoders.transformers_audio import about_audio, load_model
 from features.encoders.waves import prepare_windows, receptive_field
 from features.encoders.weights import digest_weights, find_folder
 from features.encoders.whisper import whisper_network
@@ -36,6 +37,7 @@ def make_waves(model: str, view: View) -> Encoder:
         modules=("transformers_waves",),
         libraries=("transformers", "torchaudio"),
         bring=partial(_bring, find),
+        about=about_audio(model),
     )
 
 
@@ -44,14 +46,12 @@ def _digest(find: Callable[[], Path], encoder: str) -> str:
 
 
 def _bring(find: Callable[[], Path], device: str) -> Network:
-    from transformers import AutoFeatureExtractor, AutoModel
-    from transformers.utils.logging import disable_progress_bar
+    from transformers import AutoFeatureExtractor
 
     folder = find()
-    disable_progress_bar()
     try:
         extractor = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
-        model = AutoModel.from_pretrained(folder, local_files_only=True)
+        model = load_model(folder)
     except (OSError, ValueError) as error:
         raise EncoderError(f"{folder} holds no audio model that loads: {str(error).splitlines()[0]}") from error
     kind = model.config.model_type

@@ -70,6 +70,7 @@ def test_clap_of_a_sound_gives_what_the_model_gives(folders, kind, num_samples):
     clip = chirp(num_samples, RATE_HZ)
     (outcome,) = encode_all(encoder, clip)
     assert outcome.vectors_TD.shape == (1, encoder.dim) == (1, 12)
+    assert encoder.about == {"rate_hz": RATE_HZ, "dim": 12}
     assert outcome.times_T2.tolist() == [[0, num_samples / RATE_HZ]]
     assert cosine(outcome.vectors_TD, documented_sound(folders[kind], clip)) >= 0.999999
 

@@ -124,9 +124,8 @@ def test_torchaudio_says_where_missing_weights_belong_and_downloads_nothing(monk
     path = tmp_path / "hub/checkpoints/hubert_fairseq_large_ll60k.pth"
     encoder = make_encoder(View(name="sound", input="audio", encoder="torchaudio:HUBERT_LARGE"))
     for ask in (encoder.definition, lambda: encoder.load("cpu")):
-        with pytest.raises(EncoderError, match=re.escape(f"{path} are not there: run python -c ")) as caught:
+        with pytest.raises(EncoderError, match=re.escape(f"its weights are not in {path}: run 'plait encoders fetch ")):
             ask()
-        assert "torchaudio.pipelines.HUBERT_LARGE.get_model()" in str(caught.value)
 
 
 @pytest.mark.parametrize(

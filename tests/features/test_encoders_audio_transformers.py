@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from audio_encoding import assert_bytes_of_their_own, chirp, cosine, encode_all, load_encoder
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModel,
     BertConfig,
@@ -110,6 +111,26 @@ def test_transformers_audio_rejects_empty_and_broken_clips_alone(folders, whispe
 def test_transformers_audio_refuses_a_folder_without_a_model(tmp_path):
     with pytest.raises(EncoderError, match="holds no audio model that loads"):
         load_encoder(f"transformers:{tmp_path}")
+
+
+def test_transformers_audio_refuses_weights_that_are_not_whole(tmp_path):
+    Wav2Vec2Model(Wav2Vec2Config(**SMALL)).save_pretrained(tmp_path)
+    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    del state["masked_spec_embed"]  # training alone needs it
+    save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
+    load_encoder(f"transformers:{tmp_path}")
+    del state["encoder.layer_norm.bias"]
+    save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(EncoderError, match=r"lacks weights of encoder\.layer_norm\.bias \(1 in all\)"):
+        load_encoder(f"transformers:{tmp_path}")
+
+
+def test_transformers_audio_says_what_it_takes_and_gives(folders, whisper_folder):
+    made = load_encoder(f"transformers:{folders['wavlm']}")
+    assert made.about == {"rate_hz": 16_000, "dim": made.dim, "vectors_hz": 800.0}
+    made = load_encoder(f"transformers:{whisper_folder}")
+    assert made.about == {"rate_hz": 16_000, "dim": made.dim, "vectors_hz": 50.0}
 
 
 def test_transformers_audio_refuses_a_model_that_hears_nothing(tmp_path):
