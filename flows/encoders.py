@@ -85,7 +85,7 @@ def _details(listing: "Listing") -> Iterator[list[Any]]:
 
 def _fetch(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Encoders, instead of those of the views.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Encoders, instead of those of the views.")
     ] = None,
     params: ParamsOption = Path("params.yaml"),
     json: JsonOption = False,
@@ -98,7 +98,8 @@ def _fetch(
     if json:
         print_json(rows)
     else:
-        print_table(list(rows[0]), [list(row.values()) for row in rows])
+        shown = [[row["encoder"], ", ".join(row["ready_for"]) or "nothing", row["weights_digest"]] for row in rows]
+        print_table(["encoder", "ready for", "weights_digest"], shown)
     failed = [row for row in rows if row["error"]]
     for row in failed:
         sys.stderr.write(f"encoders fetch: {row['error']}\n")

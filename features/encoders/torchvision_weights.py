@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.encoders.weights import digest_weights, find_weights_file, is_fetching, missing_weights, read_state
+from features.encoders.weights import digest_weights, find_url, find_weights_file, read_state
 from features.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -40,30 +40,12 @@ class Listed:
 
         Raises EncoderError if it is not there.
         """
-        return find_weights_file(self.file, self.encoder) if self.file else self._cached()
+        if self.file:
+            return find_weights_file(self.file, self.encoder)
+        return find_url(str(self.weights.url), self.encoder)
 
     def digest(self) -> str:
         return digest_weights(self.find(), self.encoder)
-
-    def _cached(self) -> Path:
-        from torch.hub import HASH_REGEX, download_url_to_file, get_dir
-
-        url = str(self.weights.url)
-        path = Path(get_dir(), "checkpoints", url.rpartition("/")[2])
-        if path.is_file():
-            return path
-        if not is_fetching():
-            raise missing_weights(self.encoder, str(path), "a file in the option weights")
-        digest = HASH_REGEX.search(path.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            download_url_to_file(url, str(path), digest.group(1) if digest else None, progress=False)
-        except (OSError, RuntimeError) as error:  # of the network; of bytes that are not those of the name
-            raise EncoderError(
-                f"encoder {self.encoder!r}: {url} cannot be downloaded ({type(error).__name__}): check the network, "
-                f"put the file into {path.parent}, or name one with the option weights"
-            ) from error
-        return path
 
     def bring_body(self) -> tuple[nn.Module, int]:
         """The model with its weights, up to the classifier, and the length of its vectors.

@@ -107,15 +107,15 @@ def find_url(url: str, encoder: str) -> Path:
     if path.is_file():
         return path
     if not is_fetching():
-        raise missing_weights(encoder, str(path), "a file with the option weights")
+        raise missing_weights(encoder, str(path), "a file in the option weights")
     digest = HASH_REGEX.search(path.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         download_url_to_file(url, str(path), digest.group(1) if digest else None, progress=False)
     except (OSError, RuntimeError) as error:  # of the network; of bytes that are not those of the name
         raise EncoderError(
-            f"encoder {encoder!r}: its weights are not in {path} and cannot be downloaded ({type(error).__name__}): "
-            f"put {url} there, or name a file with the option weights"
+            f"encoder {encoder!r}: {url} cannot be downloaded ({type(error).__name__}): check the network, put the "
+            f"file into {path.parent}, or name one with the option weights"
         ) from error
     return path
 
