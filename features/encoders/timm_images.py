@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,45 +28,55 @@ _OWN_SIZE = 0  # of the option size_px: the size that the model was trained with
 
 def make_timm(model: str, view: View) -> Encoder:
     """Encoder by a timm name with the option weights, a timm or hub name, or a folder saved for timm."""
-    import timm
-
     options = read_options(view, size_px=_OWN_SIZE, batch_size=8, weights="")
     is_folder = "/" in model
-    if not is_folder and not timm.is_model(model.partition(".")[0]):
-        near = difflib.get_close_matches(model, timm.list_models(), n=1, cutoff=0.0)[0]
-        raise EncoderError(f"encoder {view.encoder!r} is no timm model: did you mean 'timm:{near}'?")
+    if not is_folder:
+        _check_name(model, view.encoder)
+    about = {"size_px": options["size_px"]} if options["size_px"] != _OWN_SIZE else {}
     if options["weights"]:
         find = partial(find_weights_file, options["weights"], view.encoder)
     elif is_folder:
         find = partial(find_folder, model, view.encoder)
     else:
-        find = partial(find_folder, _hub_name(model, view.encoder), view.encoder)
+        config = _hub_config(model, view.encoder)
+        find = partial(find_folder, _hub_name(config), view.encoder)
+        about = {"size_px": config.input_size[-1], **about}
     return image_encoder(
         view,
         batch_size=options["batch_size"],
         size_px=options["size_px"],
         bring=partial(_bring, find, model, options["size_px"]),
         weights_digest=partial(_digest, find, view.encoder),
-        about=_about(model, options["size_px"]),
+        about=about,
     )
 
 
-def _hub_name(model: str, encoder: str) -> str:
+def _check_name(model: str, encoder: str) -> None:
+    """Raise EncoderError unless timm has the model. Importing it takes seconds, so its sources are asked first."""
+    name = model.partition(".")[0]
+    spec = find_spec("timm")
+    sources = Path(spec.origin).parent.glob("models/*.py") if spec and spec.origin else iter(())
+    if any(f"\n@register_model\ndef {name}(" in path.read_text(encoding="utf-8") for path in sources):
+        return
+    import timm
+
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(model, timm.list_models(), n=1, cutoff=0.0)[0]
+        raise EncoderError(f"encoder {encoder!r} is no timm model: did you mean 'timm:{near}'?")
+
+
+def _hub_config(model: str, encoder: str) -> Any:
     import timm
 
     config = timm.get_pretrained_cfg(model)
     if config is None or not config.hf_hub_id:
         raise EncoderError(f"encoder {encoder!r}: timm knows no weights for it; name a file with the option weights")
+    return config
+
+
+def _hub_name(config: Any) -> str:
     known = str(config.hf_hub_id)
     return f"{known}{config.architecture}.{config.tag}" if known.endswith("/") else known
-
-
-def _about(model: str, size_px: int) -> dict[str, Any]:
-    import timm
-
-    config = None if "/" in model else timm.get_pretrained_cfg(model)
-    own_px = config.input_size[-1] if config else None
-    return {"size_px": size_px or own_px} if size_px or own_px else {}
 
 
 def _digest(find: Callable[[], Path], encoder: str) -> str:

@@ -6,10 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 
 from features.encoders.catalogue import known_names, make_encoder
-from features.encoders.weights import check_pinned, digest_weights, find_folder, read_state
+from features.encoders.weights import (
+    check_pin,
+    check_pinned,
+    digest_weights,
+    fetching,
+    find_folder,
+    find_url,
+    read_state,
+)
 from features.errors import EncoderError
 from features.rev import digest_file
 from features.view import View
@@ -24,6 +33,21 @@ def view_of(modality: str, encoder: str, **options) -> View:
 def test_catalogue_imports_nothing_heavy():
     code = (
         "import sys, features.encoders.catalogue; print(*sorted(set(sys.modules) & {'torch', 'transformers', 'timm'}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+    )
+    assert done.stdout.strip() == ""
+
+
+def test_defining_a_timm_model_with_a_weights_file_imports_no_network_library(tmp_path):
+    """Else every run of the stage graph would wait seconds for a digest."""
+    (tmp_path / "weights.safetensors").write_bytes(b"weights")
+    code = (
+        "import sys\nfrom features.encoders.catalogue import make_encoder\nfrom features.view import View\n"
+        f"options = {{'weights': {str(tmp_path / 'weights.safetensors')!r}}}\n"
+        "view = View(name='v', input='image', encoder='timm:resnet18', options=options)\n"
+        "make_encoder(view).definition()\nprint(*sorted(set(sys.modules) & {'torch', 'timm'}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
@@ -132,14 +156,71 @@ def test_digest_weights_refuses_a_folder_without_weights(tmp_path):
         digest_weights(tmp_path, "x")
 
 
-@pytest.mark.parametrize("name", ["/no/such/folder", "./none", "not a name at all", "nobody/no-such-model"])
-def test_find_folder_refuses_what_is_neither_here_nor_to_be_had(monkeypatch, name):
-    def refuse(*args: object) -> None:
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("/no/such/folder", "there is no folder /no/such/folder"),
+        ("./none", "there is no folder none"),
+        ("not a name at all", "is neither a local folder nor a hub's name"),
+        (
+            "nobody/none",
+            "are not in the hub's cache: run 'plait encoders fetch transformers:x' where there is a network",
+        ),
+    ],
+)
+def test_find_folder_asks_no_network_and_says_what_to_do(monkeypatch, name, message):
+    monkeypatch.setattr("socket.socket", None)  # whoever opens one fails
+    monkeypatch.setattr("socket.getaddrinfo", None)
+    with pytest.raises(EncoderError, match=f"encoder 'transformers:x'.*{message}"):
+        find_folder(name, "transformers:x")
+
+
+def test_find_folder_brings_a_hubs_folder_only_while_fetching(monkeypatch, tmp_path):
+    def download(name: str, *, allow_patterns: list[str], local_files_only: bool = False) -> str:
+        if local_files_only:
+            raise LocalEntryNotFoundError("not in the cache")
+        (tmp_path / "model.safetensors").write_bytes(b"weights")
+        return str(tmp_path)
+
+    monkeypatch.setattr("features.encoders.weights.snapshot_download", download)
+    with pytest.raises(EncoderError, match="encoders fetch"):
+        find_folder("somebody/model", "x")
+    with fetching():
+        assert find_folder("somebody/model", "x") == tmp_path
+    with pytest.raises(EncoderError, match="encoders fetch"):
+        find_folder("somebody/model", "x")
+
+
+def test_find_folder_says_what_could_not_be_downloaded(monkeypatch):
+    def refuse(*args: object, **_: object) -> None:
         raise OSError("no network")
 
     monkeypatch.setattr("socket.getaddrinfo", refuse)
-    with pytest.raises(EncoderError, match="encoder 'transformers:x'"):
-        find_folder(name, "transformers:x")
+    with fetching(), pytest.raises(EncoderError, match=r"'nobody/none' is no local folder.*cannot be downloaded"):
+        find_folder("nobody/none", "x")
+
+
+def test_find_url_takes_what_torch_has_in_its_cache(monkeypatch, tmp_path):
+    monkeypatch.setattr("torch.hub._hub_dir", str(tmp_path))
+    source = tmp_path / "model.pth"
+    source.write_bytes(b"weights")
+    with pytest.raises(EncoderError, match=r"checkpoints/model.pth: run 'plait encoders fetch x'"):
+        find_url(source.as_uri(), "x")
+    with fetching():
+        path = find_url(source.as_uri(), "x")
+    assert (path, path.read_bytes()) == (tmp_path / "checkpoints" / "model.pth", b"weights")
+    assert find_url(source.as_uri(), "x") == path
+
+
+@pytest.mark.parametrize("pin", [None, "abc"])
+def test_check_pin_passes_the_pinned_weights(pin):
+    check_pin(View(name="v", input="text", encoder="minilm", weights_digest=pin), "abc")
+
+
+@pytest.mark.parametrize(("found", "said"), [("abd", "has weights abd here"), (None, "has no weights here")])
+def test_check_pin_refuses_other_weights(found, said):
+    with pytest.raises(EncoderError, match=f"view 'v' pins weights_digest abc, but its encoder 'minilm' {said}: bring"):
+        check_pin(View(name="v", input="text", encoder="minilm", weights_digest="abc"), found)
 
 
 def test_read_state_runs_no_pickle(tmp_path):

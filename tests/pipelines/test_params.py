@@ -162,3 +162,8 @@ def test_params_survive_a_round_trip() -> None:
     params = load_params(REPOSITORY_PARAMS)
 
     assert Params.model_validate(params.model_dump()) == params
+
+
+@pytest.mark.parametrize("digest", ["sha256", "0" * 63, "A" * 64])
+def test_parse_params_refuses_what_is_no_digest_of_weights(digest: str) -> None:
+    assert "'plait encoders NAME' tells it" in _error(_content("embed.views.text.weights_digest", digest))

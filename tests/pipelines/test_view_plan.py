@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from features.encoders.catalogue import make_encoder
+from features.errors import EncoderError
 from features.rev import digest_json
 from features.view import View
 from pipelines.inventory import INVENTORY_SCHEMA
@@ -81,3 +82,15 @@ def test_a_rev_covers_device_code_and_libraries() -> None:
 @pytest.mark.parametrize("options", [{}, {"rate_hz": 16000}])
 def test_a_rev_stays_when_an_option_says_the_default(options: dict[str, Any]) -> None:
     assert define(View(name="sound", input="audio", encoder="logmel-mfcc", options=options)).rev == define(SOUND).rev
+
+
+def test_a_pin_of_the_weights_that_are_here_changes_no_rev() -> None:
+    def of(pin: str | None) -> View:
+        return View(name="words", input="text", encoder="wordllama", weights_digest=pin)
+
+    digest = define(of(None)).definition["weights_digest"]
+    assert define(of(digest)).rev == define(of(None)).rev
+    with pytest.raises(
+        EncoderError, match="view 'words' pins weights_digest 00, but its encoder 'wordllama' has weights"
+    ):
+        define(of("00"))
