@@ -40,6 +40,8 @@ def check(store: Store) -> Iterator[Problem]:
             count = yield from _check_shard(store, view, shard, table, rejected)
             num_present[name].append(count)
     yield from samples.finish()
+    for view in store.views.values():
+        yield from _check_fit(store, view)
     for name, counts in num_present.items():
         yield from _check_count(store.views[name], counts)
 
@@ -55,6 +57,12 @@ def _check_shard(
         return None
     yield from check_view(file, view, table, samples, rejected)
     return len(table) - table["embedding"].null_count
+
+
+def _check_fit(store: Store, view: StoredView) -> Iterator[Problem]:
+    """The fit of a reduced view."""
+    if view.fit is not None:
+        yield from _load(store, f"{view.name}/{view.fit_file}", view.fit, read_shard)
 
 
 def _check_count(view: StoredView, counts: Sequence[int | None]) -> Iterator[Problem]:

@@ -26,8 +26,9 @@ def trace(store: Store, key: str) -> dict[str, Any]:
     sample: its row of the sample table, and that row's place; null if the key was lost. source: the raw files of its
     recording with URI, size in bytes and sha256, by what ingest wrote for this version, or else (files null) what the
     store itself knows. steps: the settings of the steps that it passed, in order. views: by name, encoder, digest
-    of the weights, rev, feature key, and the row's place. packed: the tar that holds it, null if the packed shards are
-    of another version. rejects: what was lost of the key, or of what it is a part of. version: the commit and tags.
+    of the weights, rev, feature key, and the row's place; of a reduced view, whose encoder is the steps, also its fit.
+    packed: the tar that holds it, null if the packed shards are of another version. rejects: what was lost of the key,
+    or of what it is a part of. version: the commit and tags.
     Raises StoreError with the nearest key if the store has neither a sample nor a reject of the key.
     """
     rejects = _rejects(store, key)
@@ -84,6 +85,7 @@ def _views(store: Store, index: int, offset: int) -> dict[str, Any]:
         columns = store.reader.columns(name, index)
         found[name] = {
             "input": view.input,
+            "made_from": view.made_from,
             "present": columns["embedding"][offset].is_valid,
             "encoder": view.encoder,
             "weights_digest": view.weights_digest,
@@ -94,6 +96,8 @@ def _views(store: Store, index: int, offset: int) -> dict[str, Any]:
             "definition": view.definition,
             "stored": {"file": f"{name}/{view.files[shard.name]}", "row": offset, "sha256": view.digests[shard.name]},
         }
+        if view.fit:
+            found[name]["fit"] = {"file": f"{name}/{view.fit_file}", "sha256": view.fit}
     return found
 
 

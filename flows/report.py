@@ -81,7 +81,7 @@ def _views(store: features.Store) -> Section:
     rows = [
         (
             view.name,
-            view.input,
+            view.made_from,
             view.encoder,
             view.pooling,
             view.dtype,
@@ -91,7 +91,7 @@ def _views(store: features.Store) -> Section:
         )
         for view in store.views.values()
     ]
-    return Section("Views", ("view", "input", "encoder", "pooling", "dtype", "shape", "present", "rev"), rows)
+    return Section("Views", ("view", "made from", "encoder", "pooling", "dtype", "shape", "present", "rev"), rows)
 
 
 def _scores(results: Path) -> Section:

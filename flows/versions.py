@@ -192,8 +192,9 @@ def _view_lines(name: str, view: dict[str, Any]) -> list[str]:
     weights = f", weights sha256 {_short(view['weights_digest'])}" if view["weights_digest"] else ""
     absent = "" if view["present"] else ": absent"
     return [
-        f"  view {name}: {view['encoder']} of {view['input']}, {view['pooling']}, {view['dtype']}{absent}",
+        f"  view {name}: {view['encoder']} of {view['made_from']}, {view['pooling']}, {view['dtype']}{absent}",
         f"    rev {_short(view['rev'])}, feature key {view['feature_key']}{weights}",
+        *([f"    fit {view['fit']['file']}, sha256 {_short(view['fit']['sha256'])}"] if "fit" in view else []),
         f"    {_place(view['stored'])}",
     ]
 

@@ -141,9 +141,11 @@ def removed_view(name: str, published: Published) -> ViewChanges:
 def _definition_differences(stored: StoredView, view: View, definition: dict[str, Any]) -> tuple[Difference, ...]:
     """What differs; of another encoder only that it is another one, since all of it does."""
 
-    def whole(view: Any, definition: dict[str, Any]) -> dict[str, Any]:
-        declared = {name: getattr(view, name) for name in _DECLARED}
-        return declared if stored.encoder != view.encoder else {**declared, "definition": definition}
+    is_same_encoder = stored.encoder == view.encoder
+
+    def whole(declaration: View | StoredView, definition: dict[str, Any]) -> dict[str, Any]:
+        declared = {name: getattr(declaration, name) for name in _DECLARED}
+        return {**declared, "definition": definition} if is_same_encoder else declared
 
     return tuple(differences(whole(stored, stored.definition), whole(view, definition)))
 

@@ -22,7 +22,7 @@ from pipelines.digests import sample_digests
 from pipelines.embed import define_views, embed_views
 from pipelines.media.audio import to_pcm16
 from pipelines.params import EmbedParams
-from pipelines.view_params import ViewParams
+from pipelines.view_params import ReducedViewParams, ViewParams
 from pipelines.view_plan import define_view
 
 RATE_HZ = 16_000
@@ -36,6 +36,7 @@ PARAMS = EmbedParams(
         "sound": ViewParams(input="audio", encoder="logmel-mfcc", pooling="sequence"),
         "image": ViewParams(input="image", encoder="efficientnet-lite0", options=SMALL),
         "video": ViewParams(input="video", encoder="efficientnet-lite0", options=SMALL),
+        "small": ReducedViewParams(view="text", reduce=["standardise", {"pca": 5, "whiten": True}, "l2"]),
         "frames": ViewParams(input="video", encoder="efficientnet-lite0", options=SMALL, pooling="sequence"),
     },
     max_reject_ratio=0.2,
