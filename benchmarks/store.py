@@ -37,6 +37,7 @@ MODULES = {
     "LitData": "litdata_chunks",
     "Feast (SQLite)": "feast_sqlite",
 }
+QUICK = [PLAIT, NUMPY, "Lance", "Hugging Face datasets"]  # those that come nearest
 # It wants numpy < 2.2 and transformers < 5; from filelock 3.20 on, its locks fail in workers that were forked.
 APART = {"MosaicML Streaming": ["mosaicml-streaming==0.13.0", "filelock==3.19.1"]}
 
@@ -49,9 +50,9 @@ _SLOW_S = 10  # what takes longer in one round is not asked again
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="20,000 rows, short rounds, no store of a million samples")
+    parser.add_argument("--quick", action="store_true", help="20,000 rows, short rounds, fewer libraries and stores")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    parser.add_argument("--only", nargs="+", choices=MODULES, default=list(MODULES), help="these libraries alone")
+    parser.add_argument("--only", nargs="+", choices=MODULES, help="these libraries alone")
     parser.add_argument(
         "--peers-venv",
         type=Path,
@@ -59,16 +60,17 @@ def main() -> None:
         help="the environment of the peer that cannot be installed beside Plait; made if it is missing, and kept",
     )
     options = parser.parse_args()
+    names = options.only or (QUICK if options.quick else list(MODULES))
     with tempfile.TemporaryDirectory() as folder:
-        comparison = Comparison(Path(folder), options.only, options.peers_venv, quick=options.quick)
+        comparison = Comparison(Path(folder), names, options.peers_venv, quick=options.quick)
         comparison.run()
         for measure in comparison.measures():
             show(measure, as_json=options.json)
-        if PLAIT in options.only:
+        if PLAIT in names:
             for measure in neighbours(Path(folder, MODULES[PLAIT]), comparison.rows):
                 show(measure, as_json=options.json)
         comparison.remove()
-        if PLAIT in options.only:
+        if PLAIT in names:
             for measure in growth(Path(folder), quick=options.quick):
                 show(measure, as_json=options.json)
     if not options.json:
@@ -80,8 +82,8 @@ class Comparison:
 
     def __init__(self, folder: Path, names: list[str], peers_venv: Path, *, quick: bool) -> None:
         self.folder = folder
-        self.rounds = 3 if quick else 5
-        self.budget_s = 4.0 if quick else 8.0
+        self.rounds = 2 if quick else 5
+        self.budget_s = 1.0 if quick else 8.0
         self.rows = make_rows(folder / "rows", 20_000 if quick else 200_000)
         self.missing: dict[str, Missing] = {}
         self.found: dict[tuple[str, str], list[float] | Missing] = {}
