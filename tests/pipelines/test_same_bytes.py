@@ -124,7 +124,7 @@ def test_growing_and_shrinking_gives_the_same_bytes(tmp_path: Path, expected: di
 
 
 def test_a_run_after_a_kill_gives_the_same_bytes(tmp_path: Path, expected: dict[str, str]) -> None:
-    script = f"import sys; from pathlib import Path; sys.path[:0] = {sys.path[:3]!r}\n" + (
+    script = f"import sys; from pathlib import Path; sys.path[:] = {sys.path!r}\n" + (
         "from test_same_bytes import NUM, run\nrun(Path(sys.argv[1]), range(NUM), threads=1, killed_in='image')\n"
     )
     killed = subprocess.run([sys.executable, "-c", script, tmp_path], cwd=Path(__file__).parent, capture_output=True)
