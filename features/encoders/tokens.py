@@ -16,8 +16,8 @@ from features.reasons import MediaError, Reason
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-_STEP = 8
-_NUM_FINE_STEPS = 8  # up to 64 tokens; from there a quarter of the power of two below
+_SHORTEST_STEP = 2
+_NUM_STEPS = 8  # of each size, from none; the next size is twice as large
 _MOST_PROBED = 1 << 14  # words: enough to reach the limit of a model that reads long texts
 _FIELDS = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "attention_mask"}
 
@@ -63,13 +63,13 @@ def prepare_text(
 
 
 def padded_length(num_tokens: int, longest: int) -> int:
-    """The smallest of 8, 16, 24, ... 64, 80, 96, 112, 128, 160, ... and longest that holds the tokens.
+    """The smallest of 2, 4, ... 16, 20, 24, 28, 32, 40, ... 64, 80, ... and longest that holds the tokens.
 
-    A model's time is nearly proportional to the length, so a coarser ladder would be paid for in padding; a finer one
-    would leave more batches half empty.
+    A model's time is nearly proportional to the length, so that fewer lengths are paid for in padding; with more of
+    them more batches stay half empty.
     """
-    step = _STEP
-    while num_tokens > step * _NUM_FINE_STEPS:
+    step = _SHORTEST_STEP
+    while num_tokens > step * _NUM_STEPS:
         step *= 2
     return max(num_tokens, min(-(-num_tokens // step) * step, longest))
 
