@@ -12,10 +12,12 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -24,7 +26,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from encoding.inputs import TASKS, Task, make_media
+from encoding.media import make_media
+from encoding.tasks import TASKS, Task
 from measures import Measure, at_least, at_most, show
 from workers import ENVIRONMENT, Missing
 
@@ -41,7 +44,6 @@ WAYS = {
 }
 DECODE = "files read and decoded, no model"
 ROUNDS = 3
-_QUICK = 0.02  # of the samples
 _LONGEST_S = 1800
 _ALIKE = 0.999  # cosine of a vector to the bare loop's: less is another feature
 _MOST_BYTES = 2 << 30
@@ -49,9 +51,7 @@ _MOST_BYTES = 2 << 30
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--quick", action="store_true", help="a fiftieth of the media, one round, Plait and the bare loop"
-    )
+    parser.add_argument("--quick", action="store_true", help="few samples, one round, Plait beside the bare loop")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--only", nargs="+", choices=WAYS, help="these ways alone")
     parser.add_argument("--tasks", nargs="+", default=[""], help="the tasks whose names hold one of these words")
@@ -72,7 +72,7 @@ class Comparison:
 
     def __init__(self, task: Task, folder: Path, ways: list[str], *, quick: bool) -> None:
         self.task, self.folder, self.ways = task, folder, ways
-        self.num_samples = max(int(task.number * (_QUICK if quick else 1)), 24)
+        self.num_samples = task.quick_number if quick else task.number
         self.rounds = 1 if quick else ROUNDS
         self.found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
         self.missing: dict[str, Missing] = {}
@@ -97,20 +97,24 @@ class Comparison:
         folder.mkdir()
         command = [sys.executable, str(Path(__file__).with_name("embed_worker.py")), WAYS[way], self.task.name]
         command += [str(self.folder / "media"), str(start), str(stop), str(folder)]
-        environment = {
-            name: value for name, value in {**os.environ, **ENVIRONMENT}.items() if name != "OMP_NUM_THREADS"
-        }
-        try:
-            ended = subprocess.run(
-                command, capture_output=True, text=True, check=False, timeout=_LONGEST_S, env=environment
+        with open(folder / "log", "w+") as log:
+            worker = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, text=True, env=_environment(), start_new_session=True
             )
-        except subprocess.TimeoutExpired:
-            return Missing("failed", f"no end within {_LONGEST_S} s")
-        if ended.returncode:
-            said = ended.stderr.strip().splitlines() or [""]
-            kind = "n/a" if said[-1].startswith("ModuleNotFoundError") or "NotOffered" in said[-1] else "failed"
-            return Missing(kind, said[-1][:200])
-        return json.loads(ended.stdout.splitlines()[-1])
+            try:
+                said, _ = worker.communicate(timeout=_LONGEST_S)
+            except subprocess.TimeoutExpired:
+                return Missing("failed", f"no end within {_LONGEST_S} s")
+            finally:
+                _end_session(worker)
+            log.seek(0)
+            errors = log.read().strip().splitlines() or [""]
+        if worker.returncode:
+            return Missing("failed", f"its process ended with {worker.returncode}: {errors[-1]}"[:200])
+        answer = json.loads(said)
+        if "not_installed" in answer:
+            return Missing("n/a", f"needs {answer['not_installed']}: pip install -e '.[bench]'")
+        return answer
 
     def _check(self, way: str, folder: Path, right: np.ndarray | None) -> np.ndarray | None:
         """Leave out who does not give the vectors of the bare loop; gives those."""
@@ -119,6 +123,9 @@ class Comparison:
         shutil.rmtree(folder)
         if vectors is None or right is None:
             return right if vectors is None else vectors
+        if vectors.shape != right.shape:
+            self.missing[way] = Missing("failed", f"gives vectors of shape {vectors.shape}, not {right.shape}")
+            return right
         lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(right, axis=1)
         worst = float(((vectors * right).sum(axis=1) / lengths).min())
         if not worst >= _ALIKE:
@@ -153,6 +160,25 @@ class Comparison:
         # The bare loop holds its media in memory as well, so that only Plait's own peak says something.
         peak_bytes = max(found["peak_bytes"] - found["model_bytes"] for found in self.found[PLAIT])
         yield at_most(f"{task}: peak memory of Plait beside the model", peak_bytes / 2**20, "MiB", _MOST_BYTES / 2**20)
+
+
+def _environment() -> dict[str, str]:
+    """That of all ways: each uses all processors as it does by default, and asks the network for nothing."""
+    silent = {"RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "true"}
+    # Some start processes of their own, which know no path that a script adds.
+    here = Path(__file__).parent
+    merged = {**os.environ, **ENVIRONMENT, **silent, "PYTHONPATH": f"{here}:{here.parent}"}
+    del merged["OMP_NUM_THREADS"]
+    return merged
+
+
+def _end_session(leader: subprocess.Popen[str]) -> None:
+    """End a worker and what it started and left behind, which is in its session whatever its parent is now."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(ProcessLookupError):
+            if os.getsid(int(entry.name)) == leader.pid:
+                os.kill(int(entry.name), signal.SIGKILL)
+    leader.wait()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """One way to encode, in a process of its own: it prepares, runs once on a few samples, then is timed.
 
-Run by embed.py: python embed_worker.py WAY TASK MEDIA START STOP FOLDER; the last line it prints is JSON.
+Run by embed.py: python embed_worker.py WAY TASK MEDIA START STOP FOLDER; it prints one line of JSON.
 """
 
 import importlib
@@ -11,13 +11,11 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
 import numpy as np
 
-from encoding.inputs import TASKS, media_paths
+from encoding.tasks import TASKS, media_paths
 
-_WARM_UP = 16  # samples, so that no library is imported while the clock runs
+_WARM_UP = 8  # samples, so that no library is imported while the clock runs
 
 
 def main() -> None:
@@ -26,8 +24,12 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
     task, folder = TASKS[task_name], Path(folder_name)
-    paths = media_paths(task, Path(media))[int(start) : int(stop)]
-    kind = importlib.import_module(f"encoding.{way}").Way
+    paths = media_paths(Path(media))[int(start) : int(stop)]
+    try:
+        kind = importlib.import_module(f"encoding.{way}").Way
+    except ModuleNotFoundError as error:
+        print(json.dumps({"not_installed": error.name}), file=answers, flush=True)
+        return
     for name in ("warm", "timed"):
         (folder / name).mkdir(parents=True)
     kind(task, paths[:_WARM_UP], folder / "warm").run()

@@ -1,12 +1,12 @@
-"""The bare model: a hand-written loop over media that are in memory already, decoded and shaped.
+"""The bare model: a hand-written loop over batches that are in memory already, decoded, shaped and padded.
 
-Tuned as one would by hand: on a few samples it tries batches of several sizes, run one by one on all processors, or on
-a thread for each, and takes the fastest.
+Tuned as one would by hand: batches are of samples of like length, and it tries several sizes of them, run one by one on
+all processors, or on a thread for each, and takes the fastest.
 """
 
 import os
+import random
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from encoding.inputs import Task
-from encoding.models import Model, Prepared, load_model, prepare_all
+from encoding.models import Network, load_network, load_shaper
+from encoding.tasks import Task
 
-_BATCH_SIZES = (1, 4, 8, 16, 32)
-_TRIED = 64  # samples
+_BATCH_SIZES = (1, 8, 32)
+_TRIED_S = 0.5  # for each of the choices
+_FEW = 64  # samples that are not worth it
 _CORES = len(os.sched_getaffinity(0))
 
 
@@ -26,38 +27,57 @@ class Way:
     """Decodes everything before the clock starts."""
 
     def __init__(self, task: Task, paths: list[Path], folder: Path) -> None:
-        self.task = task
-        self.prepared: list[Prepared] = prepare_all(task, paths)
-        model, tried = load_model(task), self.prepared[:_TRIED]
-        choices = product(_BATCH_SIZES, {1, _CORES})
-        _, self.batch_size, self.num_loops = min((_seconds(model, tried, *choice), *choice) for choice in choices)
+        self.task, self.shaper = task, load_shaper(task)
+        self.samples = [self.shaper.prepare(path) for path in paths]
+        self.order = sorted(range(len(paths)), key=lambda place: -self.samples[place].size)
+        batch_size, self.num_loops = self._fastest()
+        self.places = self._cut(batch_size)
+        self.batches = [self._collate(places) for places in self.places]
+        self.samples.clear()
 
     def run(self) -> np.ndarray:
         """float32 [sample, dim]."""
-        return _run(load_model(self.task), self.prepared, self.batch_size, self.num_loops)
+        network = load_network(self.task)
+        with _threads(self.num_loops) as pool:
+            vectors_BD = np.concatenate(list(pool.map(network.encode, self.batches)))
+        vectors_ND = np.empty_like(vectors_BD)
+        vectors_ND[self.order] = vectors_BD
+        return vectors_ND
+
+    def _cut(self, batch_size: int) -> list[list[int]]:
+        return [self.order[start : start + batch_size] for start in range(0, len(self.order), batch_size)]
+
+    def _collate(self, places: list[int]) -> Any:
+        return self.shaper.collate([self.samples[place] for place in places])
+
+    def _fastest(self) -> tuple[int, int]:
+        """Batch size and number of loops."""
+        if len(self.samples) <= _FEW:
+            return 1, _CORES
+        network = load_network(self.task)
+        return max(product(_BATCH_SIZES, {1, _CORES}), key=lambda choice: self._speed(network, *choice))
+
+    def _speed(self, network: Network, batch_size: int, num_loops: int) -> float:
+        """Size encoded in a second, over batches from all over the order, so that lengths are as in the whole."""
+        batches = self._cut(batch_size)
+        random.Random(0).shuffle(batches)
+        until_s = time.monotonic() + _TRIED_S
+
+        def encode(number: int) -> tuple[int, float]:
+            if number >= 2 * num_loops and time.monotonic() > until_s:
+                return 0, 0.0
+            batch = self._collate(batches[number])
+            started_s = time.monotonic()
+            network.encode(batch)
+            return sum(self.samples[place].size for place in batches[number]), time.monotonic() - started_s
+
+        with _threads(num_loops) as pool:
+            # The first batch on each thread warms it up.
+            sizes, seconds = zip(*list(pool.map(encode, range(len(batches))))[num_loops:], strict=True)
+        return num_loops * sum(sizes) / sum(seconds)
 
 
-def _seconds(model: Model, samples: Sequence[Prepared], batch_size: int, num_loops: int) -> float:
-    _run(model, samples[:batch_size], batch_size, num_loops)
-    started_s = time.monotonic()
-    _run(model, samples, batch_size, num_loops)
-    return time.monotonic() - started_s
-
-
-def _run(model: Model, samples: Sequence[Prepared], batch_size: int, num_loops: int) -> np.ndarray:
+def _threads(num_loops: int) -> ThreadPoolExecutor:
     import torch
 
-    vectors: list[Any] = [None] * len(samples)
-    order = sorted(range(len(samples)), key=lambda place: -samples[place].size)  # little padding
-
-    def encode(places: list[int]) -> None:
-        with torch.inference_mode():
-            for place, vector in zip(places, model.batch([samples[place] for place in places]), strict=True):
-                vectors[place] = vector
-
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    num_threads = _CORES // num_loops
-    torch.set_num_threads(num_threads)
-    with ThreadPoolExecutor(num_loops, initializer=torch.set_num_threads, initargs=(num_threads,)) as pool:
-        list(pool.map(encode, batches))
-    return np.stack(vectors)
+    return ThreadPoolExecutor(num_loops, initializer=torch.set_num_threads, initargs=(_CORES // num_loops,))

@@ -4,20 +4,23 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from encoding.inputs import Task
-from encoding.models import load_model
+import torch
+
+from encoding.models import load_shaper
+from encoding.tasks import Task
 
 
 class Way:
     """Keeps nothing of what it decodes, and has no vectors."""
 
     def __init__(self, task: Task, paths: list[Path], folder: Path) -> None:
-        self.paths, self.model = paths, load_model(task)
+        self.paths, self.shaper = paths, load_shaper(task)
 
     def run(self) -> None:
         def decode(path: Path) -> None:
-            self.model.prepare(path)
+            self.shaper.prepare(path)
 
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        num_threads = len(os.sched_getaffinity(0))
+        with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for _ in pool.map(decode, self.paths):
                 pass

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 import features
-from encoding.inputs import Task, publish_samples
+from encoding.segments import publish_samples
+from encoding.tasks import Task
 from pipelines.embed import define_views, embed_views
 from pipelines.ingest import RAW_MANIFEST
 from pipelines.params import BeamParams, EmbedParams
