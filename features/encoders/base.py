@@ -36,8 +36,8 @@ class Prepared:
     units: what enters a batch one by one (a token row, an image, a frame, a waveform); units of equal shape share a
     batch. They may be decoded only as they are taken, so that a long video never lies in memory as pixels; taking
     one raises MediaError if it cannot be decoded. times_T2: float64 [vector, (start, end)], seconds from the start of
-    the sample, one row for each vector that the units will give together; NaN where a vector stands for the whole
-    of a sample without a clock (a text, an image).
+    the sample, one row for each vector that the units will give together; NaN where a sample has no clock (a text, an
+    image).
     """
 
     units: Iterable[np.ndarray]

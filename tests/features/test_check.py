@@ -215,8 +215,10 @@ def test_check_tells_unsound_intervals(folder, column, value):
     assert _rules(folder) == {("frames", "interval")}
 
 
-def test_check_takes_a_sequence_without_a_clock(folder):
-    clockless = {"start_s": [float("nan")], "end_s": [float("nan")], "embedding": [[0.0, 1.0]]}
+@pytest.mark.parametrize("num_vectors", [1, 3])
+def test_check_takes_a_sequence_without_a_clock(folder, num_vectors):
+    never = [float("nan")] * num_vectors
+    clockless = {"start_s": never, "end_s": never, "embedding": [[0.0, 1.0]] * num_vectors}
     _rewrite(folder, "frames", lambda rows: [{**rows[0], **clockless}, *rows[1:]])
     assert _rules(folder) == set()
 

@@ -11,8 +11,11 @@ from features.encoders.catalogue import make_encoder
 from features.errors import EncoderError
 from features.rev import digest_json
 from features.view import View
+from pipelines.embed import define_views
 from pipelines.inventory import INVENTORY_SCHEMA
+from pipelines.params import EmbedParams
 from pipelines.published import read_published
+from pipelines.view_params import ViewParams
 from pipelines.view_plan import DefinedView, ViewPlan, define_view, plan_view
 
 SOUND = View(name="sound", input="audio", encoder="logmel-mfcc")
@@ -94,3 +97,20 @@ def test_a_pin_of_the_weights_that_are_here_changes_no_rev() -> None:
         EncoderError, match="view 'words' pins weights_digest 00, but its encoder 'wordllama' has weights"
     ):
         define(of("00"))
+
+
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        ({"encoder": "transformers:nobody/none"}, "run 'plait encoders fetch transformers:nobody/none'"),
+        ({"encoder": "hog"}, "'hog' takes image or video, not text"),
+        ({"encoder": "minilm", "options": {"batch_size": 0}}, "'batch_size'.* is 0; it must be a whole number"),
+        ({"encoder": "wordllama", "weights_digest": "0" * 64}, "view 'words' pins weights_digest 000"),
+    ],
+)
+def test_a_view_that_cannot_be_computed_here_is_refused_before_any_work(declared: dict[str, Any], said: str) -> None:
+    params = EmbedParams(
+        device="cpu", shard_samples=1, views={"words": ViewParams(input="text", **declared)}, max_reject_ratio=0.0
+    )
+    with pytest.raises(EncoderError, match=said):
+        define_views(params)
