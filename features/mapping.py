@@ -31,15 +31,34 @@ class MappedVectors:
 
     def gather(self, rows_N: np.ndarray, shards_N: np.ndarray, read: Callable[[int], np.ndarray]) -> np.ndarray:
         """[n, dim] at rows of these shards; read: gives [row, dim] over the map of a shard, which must stay."""
-        origins_N = self._origins_S[shards_N]
-        if np.count_nonzero(is_closed_N := origins_N == _CLOSED):
+        items, places_N = self._find(rows_N, shards_N, read)
+        return items[places_N].view(self._dtype).reshape(-1, self._dim)
+
+    def places(
+        self, rows_N: np.ndarray, shards_N: np.ndarray, read: Callable[[int], np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """All maps as one array of numbers, and int64 [n], where the vector of each row begins there; else as above.
+
+        What lies between the vectors must not be touched.
+        """
+        items, places_N = self._find(rows_N, shards_N, read)
+        size = self._dtype.itemsize
+        numbers = as_strided(items[:1].view(self._dtype), (_LARGEST // size,), (size,), writeable=False)
+        return numbers, places_N
+
+    def _find(
+        self, rows_N: np.ndarray, shards_N: np.ndarray, read: Callable[[int], np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The array of all vectors, and int64 [n], the places of rows in it."""
+        places_N = self._origins_S[shards_N]
+        if np.count_nonzero(is_closed_N := places_N == _CLOSED):
             for index in np.unique(shards_N[is_closed_N]).tolist():
                 self._open(index, read(index))
-            origins_N = self._origins_S[shards_N]
+            places_N = self._origins_S[shards_N]
         lowest, items = self._items
-        origins_N += rows_N * self._dim
-        origins_N -= lowest
-        return items[origins_N].view(self._dtype).reshape(-1, self._dim)
+        places_N += rows_N * self._dim
+        places_N -= lowest
+        return items, places_N
 
     def _open(self, index: int, vectors_ND: np.ndarray) -> None:
         size = self._dtype.itemsize

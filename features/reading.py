@@ -138,10 +138,20 @@ class ShardReader:
         rows_N = rows_N.astype(np.int64, copy=False)  # places in memory are computed from them, and must not overflow
         if np.count_nonzero(rows_N < 0):
             raise IndexError(f"row {rows_N.min()}; rows are counted from 0 to below {self.num_rows}")
+        return self._maps(name).gather(rows_N, self._shard_of_rows[rows_N], partial(self.vectors, name))
+
+    def places(self, name: str, rows_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A pooled view's numbers as one array over all maps, and int64 [n], where the vectors of rows begin there.
+
+        rows_N: int64, of the store. What lies between the vectors must not be touched.
+        """
+        return self._maps(name).places(rows_N, self._shard_of_rows[rows_N], partial(self.vectors, name))
+
+    def _maps(self, name: str) -> MappedVectors:
         if name not in self._mapped:
             view = self.view(name)
             self._mapped.setdefault(name, MappedVectors(self.starts, view.dim, view.dtype))
-        return self._mapped[name].gather(rows_N, self._shard_of_rows[rows_N], partial(self.vectors, name))
+        return self._mapped[name]
 
     @cached_property
     def _shard_of_rows(self) -> np.ndarray:

@@ -5,7 +5,7 @@ from building import build_store
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features import nearest_exact
+from features import nearest_exact, nearest_rows
 from features.nearest_exact import exact_neighbours
 from features.nearest_rows import ViewRows
 from features.store import open_store
@@ -61,10 +61,68 @@ def test_exact_neighbours_are_those_of_brute_force_whatever_the_blocks(tmp_path_
         found = exact_neighbours(view, queries_QD, rows, k=k, metric=metric)
         assert answers_of(found, len(queries_QD)) == expected
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("_PIECE_BYTES", "_SCORES_BYTES", "_BLOCK_ROWS", "_QUERIES_AT_ONCE", "_MOST_UNSETTLED"):
+        for name in (
+            "_PIECE_BYTES",
+            "_SCORES_BYTES",
+            "_BLOCK_ROWS",
+            "_QUERIES_AT_ONCE",
+            "_MOST_UNSETTLED",
+            "_ROWS_A_THREAD",
+        ):
             patch.setattr(nearest_exact, name, block)
         in_small_blocks = exact_neighbours(view, queries_QD, rows, k=k, metric=metric)
     assert answers_of(in_small_blocks, len(queries_QD)) == expected
+
+
+@st.composite
+def near_ties(draw):
+    """One query, and vectors of lengths from the smallest that float16 has to the largest, many all but equal."""
+    dim, num_rows = draw(st.integers(1, 40)), draw(st.integers(1, 60))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    num_directions, noise = draw(st.integers(1, 4)), 10.0 ** draw(st.integers(-6, 0))
+    directions_ND = rng.standard_normal((num_directions, dim))[rng.integers(0, num_directions, num_rows)]
+    lengths_N = 2.0 ** rng.integers(draw(st.integers(-26, 13)), 14, num_rows)
+    vectors_ND = (directions_ND + noise * rng.standard_normal((num_rows, dim))) * lengths_N[:, None]
+    stored_ND = vectors_ND.clip(-65504, 65504).astype(np.float16)
+    stored = [None if rng.random() < 0.1 else vector_D for vector_D in stored_ND]
+    query_D = directions_ND[0] + noise * rng.standard_normal(dim)
+    return stored, query_D, draw(st.integers(1, 12)), draw(st.sampled_from(["cosine", "dot"]))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(search=near_ties(), block=st.integers(1, 70))
+def test_exact_neighbours_to_one_query_by_the_compiled_loop_are_those_of_brute_force(tmp_path_factory, search, block):
+    stored, query_D, k, metric = search
+    view = view_of(tmp_path_factory.mktemp("store"), stored, shard_rows=7, dim=len(query_D))
+    rows = np.arange(len(stored))
+    expected = brute_force(stored, query_D[None], rows, k, metric)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nearest_rows, "_LOOP_PAYS_OFF", 0)
+        patch.setattr(nearest_exact, "_BLOCK_ROWS", block)
+        patch.setattr(nearest_exact, "_PIECE_BYTES", 1)
+        for _ in range(2):  # the loop takes over once the lengths are known
+            assert answers_of(exact_neighbours(view, query_D[None], rows, k=k, metric=metric), 1) == expected
+
+
+@pytest.mark.parametrize("length", [1e-42, 1e-25, 1e20, 1e30])
+@pytest.mark.parametrize("metric", ["cosine", "dot"])
+def test_exact_neighbours_among_float32_embeddings_of_any_length(tmp_path, metric, length):
+    rng = np.random.default_rng(0)
+    vectors_ND = rng.standard_normal((120, 16)).astype(np.float32)
+    vectors_ND[::2] *= np.float32(length)
+    view = view_of(tmp_path, list(vectors_ND), dtype="float32", shard_rows=50)
+    queries_QD = rng.standard_normal((3, 16))
+    expected = brute_force(vectors_ND, queries_QD, np.arange(120), 5, metric)
+    assert answers_of(exact_neighbours(view, queries_QD, np.arange(120), k=5, metric=metric), 3) == expected
+
+
+def test_exact_neighbours_by_the_compiled_loop_leave_out_what_is_not_finite(tmp_path, monkeypatch):
+    monkeypatch.setattr(nearest_rows, "_LOOP_PAYS_OFF", 0)
+    vectors = [np.array([np.inf, 1.0]), np.array([1.0, np.nan]), np.array([0.5, 0.5]), None, np.array([-np.inf, 0.0])]
+    view = view_of(tmp_path, vectors)
+    for metric in ("cosine", "cosine", "dot"):
+        found = exact_neighbours(view, np.ones((1, 2)), np.arange(5), k=5, metric=metric)
+        assert found.row_P.tolist() == [2]
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +185,7 @@ def test_exact_neighbours_of_no_rows_and_of_no_queries(tmp_path):
 @pytest.mark.parametrize("num_threads", [1, 3])
 def test_exact_neighbours_are_the_same_with_any_number_of_threads(normal, monkeypatch, num_threads):
     monkeypatch.setattr(nearest_exact, "_BLOCK_ROWS", 200)
+    monkeypatch.setattr(nearest_exact, "_ROWS_A_THREAD", 300)
     view, stored, queries_QD = normal
     before = torch.get_num_threads()
     try:
