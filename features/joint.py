@@ -98,7 +98,8 @@ def _make(view: StoredView, modality: str) -> Encoder:
         if definition.get(name) != view.definition.get(name):
             raise EncoderError(
                 f"view {view.name!r} was made with {what} {_short(view.definition.get(name))} of encoder "
-                f"{view.encoder!r}, here are {_short(definition.get(name))}: bring those back, or run 'dvc repro -f embed'"
+                f"{view.encoder!r}, here are {_short(definition.get(name))}: bring those back, or run "
+                "'dvc repro -f embed'"
             )
     return encoder
 

@@ -92,9 +92,7 @@ def test_a_precision_that_is_not_for_the_device_is_named_before_any_work(
     if fits:
         check()
     else:
-        with pytest.raises(
-            EncoderError, match=f"precision '{precision}' is for '.*', and embed.device is '{device}'"
-        ):
+        with pytest.raises(EncoderError, match=f"precision '{precision}' is for '.*', and embed.device is '{device}'"):
             check()
 
 
