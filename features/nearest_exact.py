@@ -1,6 +1,6 @@
 """Exact nearest neighbours: every embedding is looked at, in blocks that stay in the processor's cache.
 
-A block is widened to float32 and multiplied, in one go where there is a single query; what may belong to the answer
+A block is widened to float32 and multiplied, in one go where there are few queries; what may belong to the answer
 is scored once more in float64. So the answer is a function of the embeddings and the query alone: not of blocks,
 threads or other queries.
 """
@@ -50,7 +50,7 @@ def _search(view: ViewRows, queries_QD: np.ndarray, rows_N: np.ndarray, k: int, 
     num_threads = max(1, min(torch.get_num_threads(), len(rows_N) // _ROWS_A_THREAD))
     num_rounds = max(1, math.ceil(len(rows_N) / (num_threads * block_rows)))
     blocks = deque(rows_B for rows_B in np.array_split(rows_N, num_threads * num_rounds) if len(rows_B))
-    has_loop = len(queries_QD) == 1 and view.has_loop(len(rows_N))
+    has_loop = view.has_loop(len(rows_N), len(queries_QD))
 
     def scan() -> _Scan:
         share = _Scan(view, queries_QD, k=k, metric=metric, block_rows=block_rows, has_loop=has_loop)
@@ -139,7 +139,7 @@ class _Scan:
 
         known_B = self._view.known_norms(rows_B)
         if self._has_loop and known_B is not None:
-            self._view.multiply(rows_B, self._units_QD[0], scores_BQ.numpy().reshape(-1))
+            self._view.multiply(rows_B, self._units_QD, scores_BQ.numpy())
             return known_B
         norms_B = np.empty(len(rows_B), np.float32) if known_B is None else known_B
         units_DQ = torch.from_numpy(self._units_QD).T

@@ -1,6 +1,7 @@
 """A loop over stored float16 numbers, compiled for the processor it runs on.
 
-Torch has to widen embeddings to float32 before it multiplies them, which takes longer than a product with one query.
+Torch has to widen embeddings to float32 before it multiplies them, which takes longer than their product with a query,
+and it is slow to multiply with a few.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from numba import njit, types
 
 _NUMBERS = types.Array(types.uint16, 1, "C", readonly=True)
 _PLACES = types.Array(types.int64, 1, "C", readonly=True)
-_VECTOR = types.Array(types.float32, 1, "C", readonly=True)
+_QUERIES = types.Array(types.float32, 2, "C", readonly=True)
 
 
 def _compiled(*signature: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -29,7 +30,7 @@ def _compiled(*signature: Any) -> Callable[[Callable[..., None]], Callable[..., 
     return compile_loop
 
 
-@njit
+@njit()
 def _widen(bits: np.uint16) -> np.float32:
     """A finite float16 as float32, exactly. By whole numbers: not all processors have an instruction for it."""
     number = np.uint32(bits)
@@ -41,20 +42,30 @@ def _widen(bits: np.uint16) -> np.float32:
     return np.uint32(size.view(np.uint32) | sign).view(np.float32)
 
 
-@_compiled(_NUMBERS, _PLACES, _VECTOR, types.float32[::1])
-def multiply_rows(numbers: np.ndarray, places_B: np.ndarray, query_D: np.ndarray, products_B: np.ndarray) -> None:
-    """Write the products of vectors with a query; of one that is not finite, any number.
+@_compiled(_NUMBERS, _PLACES, _QUERIES, types.float32[:, ::1])
+def multiply_rows(numbers: np.ndarray, places_B: np.ndarray, queries_QD: np.ndarray, products_BQ: np.ndarray) -> None:
+    """Write the products of vectors with at least one query; of a vector that is not finite, any number.
 
     numbers: uint16, the bits of float16; places_B: int64 [row], where the vectors begin there.
     """
+    num_queries, dim = queries_QD.shape
+    wide_D, other_wide_D = np.empty(dim, np.float32), np.empty(dim, np.float32)
     half = (len(places_B) + 1) // 2
-    for first in range(half):
-        # Two at a time, from places that are far apart: the processor fetches memory ahead for both.
-        second = min(first + half, len(places_B) - 1)
-        first_D = numbers[places_B[first] : places_B[first] + len(query_D)]
-        second_D = numbers[places_B[second] : places_B[second] + len(query_D)]
-        first_product, second_product = np.float32(0), np.float32(0)
-        for place in range(len(query_D)):
-            first_product += _widen(first_D[place]) * query_D[place]
-            second_product += _widen(second_D[place]) * query_D[place]
-        products_B[first], products_B[second] = first_product, second_product
+    for row in range(half):
+        # Two rows at a time, from places that are far apart: the processor fetches memory ahead for both.
+        other = min(row + half, len(places_B) - 1)
+        row_D = numbers[places_B[row] : places_B[row] + dim]
+        other_D = numbers[places_B[other] : places_B[other] + dim]
+        product, other_product, query_D = np.float32(0), np.float32(0), queries_QD[0]
+        for place in range(dim):
+            wide_D[place] = _widen(row_D[place])
+            other_wide_D[place] = _widen(other_D[place])
+            product += wide_D[place] * query_D[place]
+            other_product += other_wide_D[place] * query_D[place]
+        products_BQ[row, 0], products_BQ[other, 0] = product, other_product
+        for query in range(1, num_queries):
+            product, other_product, query_D = np.float32(0), np.float32(0), queries_QD[query]
+            for place in range(dim):
+                product += wide_D[place] * query_D[place]
+                other_product += other_wide_D[place] * query_D[place]
+            products_BQ[row, query], products_BQ[other, query] = product, other_product

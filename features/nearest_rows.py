@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 METRICS = ("cosine", "dot")
 _PAIRS_AT_ONCE = 64  # in float64 they stay in the processor's cache
 _LOOP_PAYS_OFF = 1 << 26  # numbers: it saves 10 ms a search, and takes a second to load
+_LOOP_QUERIES = 8  # from about 12 on torch is faster
 _UNKNOWN = -1.0
 
 
@@ -131,16 +132,17 @@ class ViewRows:
             return stored_ND if len(rows_P) == stored_ND.shape[0] else stored_ND[first:stop]
         return stored_ND.index_select(0, torch.from_numpy(rows_P - start))
 
-    def has_loop(self, num_rows: int) -> bool:
-        """Whether so many rows are multiplied with a single query by a loop made for it."""
-        return self.view.dtype == "float16" and num_rows * self.view.dim >= _LOOP_PAYS_OFF
+    def has_loop(self, num_rows: int, num_queries: int) -> bool:
+        """Whether so many rows are multiplied with so many queries by a loop made for it."""
+        is_large = num_rows * self.view.dim >= _LOOP_PAYS_OFF
+        return self.view.dtype == "float16" and is_large and num_queries <= _LOOP_QUERIES
 
-    def multiply(self, rows_B: np.ndarray, query_D: np.ndarray, products_B: np.ndarray) -> None:
-        """Write the products of float16 embeddings with a query, both float32; of one not finite, any number."""
+    def multiply(self, rows_B: np.ndarray, queries_QD: np.ndarray, products_BQ: np.ndarray) -> None:
+        """Write the products of float16 embeddings with queries, both float32; of one not finite, any number."""
         from features.nearest_kernels import multiply_rows
 
         numbers, places_B = self._reader.places(self.name, rows_B)
-        multiply_rows(numbers.view(np.uint16), places_B, query_D, products_B)
+        multiply_rows(numbers.view(np.uint16), places_B, queries_QD, products_BQ)
 
     def known_norms(self, rows_B: np.ndarray) -> np.ndarray | None:
         """float32 [row], the lengths of embeddings, NaN where absent; None if any is not known yet."""

@@ -34,6 +34,6 @@ def describe_times(spent_s: dict[str, float]) -> str:
     return f"work of all threads {total_s:.1f} s: {shares}; the model waited {waited:.0%} of its time: limit is {limit}"
 
 
-def lowered_batch(records: Sequence[ShardRecord]) -> int | None:
-    """The smallest size that batches were lowered to, for want of memory; None if they were not."""
-    return min((size for record in records if (size := record.account.get("batch_size"))), default=None)
+def num_halvings(records: Sequence[ShardRecord]) -> int:
+    """How often batches were halved, for want of memory."""
+    return max((record.account.get("num_halvings", 0) for record in records), default=0)

@@ -9,6 +9,7 @@ _PLUMBING = frozenset(
         "features",
         "features.store",
         *(f"features.{name}" for name in ("errors", "reasons", "rev", "view")),
+        *(f"features.encoders.{name}" for name in ("session", "timing")),
         *(
             f"pipelines.{name}"
             for name in ("code", "ingest", "inventory", "job", "leaks", "lock", "params", "progress", "reuse", "stage")

@@ -19,7 +19,7 @@ from features.sample import SAMPLE_SCHEMA
 from features.shards import Shard, cut_shards, read_shard, shard_file, shard_name
 from features.view import StoredView, View
 from features.writing import sample_batch, write_shard
-from pipelines.accounts import lowered_batch, say_account
+from pipelines.accounts import num_halvings, say_account
 from pipelines.fingerprints import fingerprint_spans
 from pipelines.ingest import read_raw
 from pipelines.inventory import SOURCE_COLUMNS, read_inventory
@@ -36,7 +36,7 @@ from pipelines.view_worker import EncodeShard
 _NEW_MANIFEST = ".manifest.new"
 # Texts come in many lengths, and a batch takes one: the rows of so many shards fill the batches of rare ones, too. They
 # are little in memory, unlike images and sounds, which have few shapes.
-_TEXT_SHARDS_AT_ONCE = 16
+_TEXT_SHARDS_AT_ONCE = 32
 _CUDA_CAVEAT = (
     "computed on CUDA: batches have fixed shapes, so bytes should repeat on one model of GPU with one version of each "
     "library, which is not proven; another GPU, whose rev is the same, may round otherwise"
@@ -174,7 +174,7 @@ def _embed_view(
     rejects = [*plan.rejects, *(reject for record in records for reject in record.rejects)]
     num_inputs = inventory.num_rows - inventory.column(f"digest_{defined.view.input}").null_count
     stored = _stored_view(plan, made, published.folder, num_present=num_inputs - len(rejects))
-    return _with_caveat(stored, lowered_batch(records), published), rejects
+    return _with_caveat(stored, num_halvings(records), published), rejects
 
 
 def _run_plan(plan: ViewPlan, beam: BeamParams) -> tuple[dict[str, Shard], list[ShardRecord]]:
@@ -216,11 +216,11 @@ def _stored_view(plan: ViewPlan, shards: dict[str, Shard], folder: Path, *, num_
     )
 
 
-def _with_caveat(view: StoredView, batch_size: int | None, published: Published) -> StoredView:
+def _with_caveat(view: StoredView, num_halvings: int, published: Published) -> StoredView:
     """The view with what its rows, old and new, owe to smaller batches than it declares."""
     before = published.views.get(view.name)
-    if batch_size is not None:
-        caveat = f"memory did not suffice for whole batches, so some were of {batch_size}, and may have other bytes"
+    if num_halvings:
+        caveat = f"memory did not suffice for whole batches, so some were halved {num_halvings} times"
     elif before is not None and before.rev == view.rev:
         caveat = before.caveat or ""
     else:

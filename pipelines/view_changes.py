@@ -20,6 +20,7 @@ _NAMES = {
     "definition.weights_digest": "encoder weights",
     "definition.settings": "encoder option",
     "definition.running": "encoder option",
+    "definition.batch_tokens": "encoder option batch_tokens",
     "definition.batch_size": "encoder option batch_size",
     "definition.code": "code",
     "definition.worker": "code",

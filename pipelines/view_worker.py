@@ -146,13 +146,13 @@ class EncodeShard:
         return errors
 
     def _account(self, inputs: ShardRows, clock: Clock) -> dict[str, Any]:
-        """Where time went since the shard before, and the batch size if it had to be lowered."""
+        """Where time went since the shard before, and how often batches had to be halved."""
         if not len(inputs.encode_N):
             return {}
         session = self._session()
         times = session.take_times()
         times.add(clock.spent_s)
-        return {"num_encoded": len(inputs.encode_N), "batch_size": session.batch_size.lowered, **times.spent_s}
+        return {"num_encoded": len(inputs.encode_N), "num_halvings": session.batch_size.num_halvings, **times.spent_s}
 
     def _finish(self, encoded: Encoded, schema: pa.Schema) -> Row | MediaError:
         vector, times = pool(encoded.vectors_TD, encoded.times_T2, self.view.pooling)

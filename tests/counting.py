@@ -52,6 +52,9 @@ class CountingEncoder:
         said = {"nondeterministic": self.nondeterministic} if self.nondeterministic else {}
         return {"name": "counting", "weights_digest": digest, "settings": self.settings, **said}
 
+    def size_of_batch(self, shape: tuple[int, ...]) -> int:
+        return self.batch_size
+
     def load(self, device: str) -> None:
         _note(self.log.with_suffix(".loads"), device)
 

@@ -53,8 +53,10 @@ class Encoded:
 
 
 class Encoder(Protocol):
-    """Media to vectors. Batches are formed outside, always of batch_size units of one shape (the last one padded), so
-    that the bytes of a row depend on the sample alone. It can be pickled; the model stays behind."""
+    """Media to vectors. Batches are formed outside, always of size_of_batch() units of one shape (the last one padded),
+    so that the bytes of a row depend on the sample alone. It can be pickled; the model stays behind.
+
+    batch_size: of a batch, or where it depends on the shape a common one."""
 
     inputs: frozenset[str]
     batch_size: int
@@ -71,6 +73,9 @@ class Encoder(Protocol):
         batch_size, "weights_digest" (sha256 or null), "code" (digests of its modules) and "libraries" (their
         versions); "nondeterministic" with the reason where equal input may give other bytes. Needs no load()."""
 
+    def size_of_batch(self, shape: tuple[int, ...]) -> int:
+        """How many units of this shape are in a batch."""
+
     def load(self, device: str) -> None:
         """Bring the model into memory, once per process; "cpu" or "cuda"."""
 
@@ -78,4 +83,4 @@ class Encoder(Protocol):
         """Decode and shape one sample; called from several threads, after load(). Raises MediaError if it cannot."""
 
     def encode(self, units_B: np.ndarray) -> list[np.ndarray]:
-        """float32 [vector, dim] for each of the batch_size units."""
+        """float32 [vector, dim] for each of the units of a batch."""

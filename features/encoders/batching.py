@@ -74,19 +74,39 @@ class Place:
     unit: np.ndarray
 
 
+class BatchSize:
+    """How many units go into a batch: as many as the encoder says, and fewer once that is more than memory holds.
+
+    num_halvings: how often all sizes have been halved.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._declared = encoder.size_of_batch
+        self.num_halvings = 0
+
+    def of(self, shape: tuple[int, ...]) -> int:
+        """The size for units of this shape."""
+        return max(1, self._declared(shape) >> self.num_halvings)
+
+    def lower(self, shape: tuple[int, ...], size: int) -> None:
+        """Take note that memory does not hold so many units of the shape, at least two."""
+        while self.of(shape) >= size:
+            self.num_halvings += 1
+
+
 class Lanes:
     """Units that wait for a batch, one lane for each shape."""
 
     def __init__(self) -> None:
         self._lanes: dict[tuple[tuple[int, ...], str], list[Place]] = {}
 
-    def add(self, sample: Sample, unit: np.ndarray, batch_size: int) -> list[Place]:
+    def add(self, sample: Sample, unit: np.ndarray, size: BatchSize) -> list[Place]:
         """Queue a unit; gives the batch that it made full, or nothing."""
         lane = self._lanes.setdefault((unit.shape, unit.dtype.str), [])
         lane.append(Place(sample, len(sample.outcomes), unit))
         sample.outcomes.append(None)
         sample.num_waiting += 1
-        if len(lane) < batch_size:
+        if len(lane) < size.of(unit.shape):
             return []
         full = list(lane)
         lane.clear()
@@ -106,27 +126,15 @@ class Lanes:
         return taken
 
 
-class BatchSize:
-    """How many units go into a batch: as many as the encoder says, and fewer once that is more than memory holds."""
-
-    def __init__(self, declared: int) -> None:
-        self.declared = declared
-        self.now = declared
-
-    @property
-    def lowered(self) -> int | None:
-        """The size it was lowered to, if it was."""
-        return self.now if self.now < self.declared else None
-
-
 def encode_units(encoder: Encoder, units: Sequence[np.ndarray], size: BatchSize) -> list[Outcome]:
-    """What becomes of each of the units, which have one shape; at most size.declared.
+    """What becomes of each of the units, which have one shape; a batch, or fewer.
 
     A batch that fails is split in halves down to the units that do so alone, and these get an error. Halves are filled
     up with zeros to the same shape, so the others get the same bytes as ever. Where memory does not suffice batches
     are made smaller from then on, for all who share the size.
     """
-    asked = size.now
+    shape = units[0].shape
+    asked = size.of(shape)
     if len(units) > asked:
         parts = [units[start : start + asked] for start in range(0, len(units), asked)]
         return [outcome for part in parts for outcome in encode_units(encoder, part, size)]
@@ -135,7 +143,7 @@ def encode_units(encoder: Encoder, units: Sequence[np.ndarray], size: BatchSize)
     except _FAILURES as error:
         if _is_out_of_memory(error) and asked > 1:
             _free_memory()
-            size.now = min(size.now, asked // 2)
+            size.lower(shape, asked)
             return encode_units(encoder, units, size)
         if len(units) == 1:
             return [_blamed(error)]

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _SHARED_MODULES = ("network", "batching", "pooling")
-_DECIDE_NOTHING = frozenset(f"features.{name}" for name in ("errors", "reasons", "rev", "view"))
+_DECIDE_NOTHING = frozenset(
+    f"features.{name}" for name in ("errors", "reasons", "rev", "view", "encoders.session", "encoders.timing")
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class NetworkEncoder:
     """Encoder whose network is brought into memory by bring(device); see features.encoders.base.Encoder.
 
     settings: what of its output neither weights nor code decide; modules: those of this package that compute it.
+    batch_tokens: where it is above 0, a batch has as many units as have so many tokens together, and not batch_size.
     running: how the network is run; whoever makes the encoder leaves it to make_encoder().
     """
 
@@ -53,6 +56,7 @@ class NetworkEncoder:
     libraries: tuple[str, ...]
     bring: Callable[[str], Network]
     about: dict[str, Any] = field(default_factory=dict)
+    batch_tokens: int = 0
     running: Running = field(default_factory=Running)
     _network: Network | None = field(default=None, init=False)
     _device: str = field(default="cpu", init=False)
@@ -70,8 +74,12 @@ class NetworkEncoder:
             "weights_digest": self.weights_digest(),
             "code": digest_code(*modules, without=_DECIDE_NOTHING),
             "libraries": library_versions({"numpy", "torch", *self.libraries}),
+            **({"batch_tokens": self.batch_tokens} if self.batch_tokens else {}),
             **self.running.definition(),
         }
+
+    def size_of_batch(self, shape: tuple[int, ...]) -> int:
+        return max(1, self.batch_tokens // shape[-1]) if self.batch_tokens else self.batch_size
 
     def load(self, device: str) -> None:
         self._device = device

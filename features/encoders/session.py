@@ -46,7 +46,7 @@ class Session:
     def __init__(self, encoders: Sequence[Encoder], *, num_decoders: int = 1) -> None:
         """encoders: loaded ones, one for each thread that is to run a model; on a CPU threads may share one."""
         self._encoder = encoders[0]
-        self.batch_size = BatchSize(self._encoder.batch_size)
+        self.batch_size = BatchSize(self._encoder)
         self.times = Times()
         self._models: queue.SimpleQueue[_Model] = queue.SimpleQueue()
         for encoder in encoders:
@@ -93,7 +93,7 @@ class Session:
 
     @property
     def _most_under_way(self) -> int:
-        return _OPEN_BATCHES * self.batch_size.declared
+        return _OPEN_BATCHES * self._encoder.batch_size
 
     @contextmanager
     def _feeding(self) -> Iterator[None]:
@@ -131,7 +131,7 @@ class Session:
                 sample.times_T2 = prepared.times_T2
                 for unit in prepared.units:
                     with self._change:
-                        batch = self._lanes.add(sample, unit, self.batch_size.now)
+                        batch = self._lanes.add(sample, unit, self.batch_size)
                     if batch:
                         with clock.paused():
                             self._launch(batch)

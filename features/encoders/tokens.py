@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _SHORTEST_STEP = 2
-_NUM_STEPS = 8  # of each size, from none; the next size is twice as large
+_NUM_STEPS = 16  # of each size, from none; the next size is twice as large
 _MOST_PROBED = 1 << 14  # words: enough to reach the limit of a model that reads long texts
 _FIELDS = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "attention_mask"}
 
@@ -63,7 +63,7 @@ def prepare_text(
 
 
 def padded_length(num_tokens: int, longest: int) -> int:
-    """The smallest of 2, 4, ... 16, 20, 24, 28, 32, 40, ... 64, 80, ... and longest that holds the tokens.
+    """The smallest of 2, 4, ... 32, 36, ... 64, 72, ... 128, 144, ... and longest that holds the tokens.
 
     A model's time is nearly proportional to the length, so that fewer lengths are paid for in padding; with more of
     them more batches stay half empty.

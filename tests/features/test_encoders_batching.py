@@ -27,6 +27,9 @@ class SumEncoder:
     def definition(self) -> dict[str, Any]:
         return {}
 
+    def size_of_batch(self, shape: tuple[int, ...]) -> int:
+        return self.batch_size
+
     def load(self, device: str) -> None:
         """There is no model."""
 
@@ -153,15 +156,15 @@ class HungryEncoder(SumEncoder):
     [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory: 9 bytes")],
 )
 def test_a_batch_that_memory_does_not_hold_makes_batches_smaller(error):
-    encoder, size = HungryEncoder(batch_size=8, error=error), BatchSize(8)
+    encoder, size = HungryEncoder(batch_size=8, error=error), BatchSize(HungryEncoder(batch_size=8))
     units = [np.array([float(number % 8)]) for number in range(8)]
     assert [output[0, 0] for output in encode_units(encoder, units, size)] == [unit[0] for unit in units]
     assert {len(batch) for batch in encoder.batches} == {2}
-    assert (size.now, size.lowered) == (2, 2)
+    assert (size.num_halvings, size.of((1,)), size.of((5,))) == (2, 2, 2)
 
     (outcome,) = encode_units(encoder, [np.array([9.0])], size)
     assert outcome.reason == Reason.TOO_LARGE
-    assert (size.now, size.declared) == (1, 8)
+    assert (size.num_halvings, size.of((1,))) == (3, 1)
 
 
 def test_encode_samples_takes_a_mistake_of_the_program_for_none_of_a_sample():

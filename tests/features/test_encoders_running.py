@@ -97,5 +97,5 @@ def test_a_precision_that_is_not_for_the_device_is_named_before_any_work(
 
 
 def test_take_running_leaves_the_other_options() -> None:
-    view, running = take_running(view_of("text", "minilm", precision="int8", batch_size=4))
-    assert (view.options, running) == ({"batch_size": 4}, Running("int8"))
+    view, running = take_running(view_of("text", "minilm", precision="int8", batch_tokens=4))
+    assert (view.options, running) == ({"batch_tokens": 4}, Running("int8"))

@@ -76,7 +76,7 @@ def test_exact_neighbours_are_those_of_brute_force_whatever_the_blocks(tmp_path_
 
 @st.composite
 def near_ties(draw):
-    """One query, and vectors of lengths from the smallest that float16 has to the largest, many all but equal."""
+    """Few queries, and vectors of lengths from the smallest that float16 has to the largest, many all but equal."""
     dim, num_rows = draw(st.integers(1, 40)), draw(st.integers(1, 60))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     num_directions, noise = draw(st.integers(1, 4)), 10.0 ** draw(st.integers(-6, 0))
@@ -85,23 +85,24 @@ def near_ties(draw):
     vectors_ND = (directions_ND + noise * rng.standard_normal((num_rows, dim))) * lengths_N[:, None]
     stored_ND = vectors_ND.clip(-65504, 65504).astype(np.float16)
     stored = [None if rng.random() < 0.1 else vector_D for vector_D in stored_ND]
-    query_D = directions_ND[0] + noise * rng.standard_normal(dim)
-    return stored, query_D, draw(st.integers(1, 12)), draw(st.sampled_from(["cosine", "dot"]))
+    queries_QD = directions_ND[:3] + noise * rng.standard_normal((min(3, num_rows), dim))
+    return stored, queries_QD, draw(st.integers(1, 12)), draw(st.sampled_from(["cosine", "dot"]))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(search=near_ties(), block=st.integers(1, 70))
-def test_exact_neighbours_to_one_query_by_the_compiled_loop_are_those_of_brute_force(tmp_path_factory, search, block):
-    stored, query_D, k, metric = search
-    view = view_of(tmp_path_factory.mktemp("store"), stored, shard_rows=7, dim=len(query_D))
+def test_exact_neighbours_by_the_compiled_loop_are_those_of_brute_force(tmp_path_factory, search, block):
+    stored, queries_QD, k, metric = search
+    view = view_of(tmp_path_factory.mktemp("store"), stored, shard_rows=7, dim=queries_QD.shape[1])
     rows = np.arange(len(stored))
-    expected = brute_force(stored, query_D[None], rows, k, metric)
+    expected = brute_force(stored, queries_QD, rows, k, metric)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nearest_rows, "_LOOP_PAYS_OFF", 0)
         patch.setattr(nearest_exact, "_BLOCK_ROWS", block)
         patch.setattr(nearest_exact, "_PIECE_BYTES", 1)
         for _ in range(2):  # the loop takes over once the lengths are known
-            assert answers_of(exact_neighbours(view, query_D[None], rows, k=k, metric=metric), 1) == expected
+            found = exact_neighbours(view, queries_QD, rows, k=k, metric=metric)
+            assert answers_of(found, len(queries_QD)) == expected
 
 
 @pytest.mark.parametrize("length", [1e-42, 1e-25, 1e20, 1e30])

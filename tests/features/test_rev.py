@@ -106,11 +106,8 @@ def test_digest_code_sees_logic_alone(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_digest_code_covers_all_modules_in_any_order() -> None:
     both = digest_code("features.rev", "features.view")
 
-    assert (
-        list(both)
-        == list(digest_code("features.view", "features.rev"))
-        == ["features.rev", "features.sample", "features.view"]
-    )
+    assert list(both) == list(digest_code("features.view", "features.rev")) == sorted(both)
+    assert {"features.rev", "features.sample", "features.view"} <= both.keys()
     assert digest_code("features.rev") == {"features.rev": both["features.rev"]}
 
 

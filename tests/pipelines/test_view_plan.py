@@ -104,7 +104,7 @@ def test_a_pin_of_the_weights_that_are_here_changes_no_rev() -> None:
     [
         ({"encoder": "transformers:nobody/none"}, "run 'plait encoders fetch transformers:nobody/none'"),
         ({"encoder": "hog"}, "'hog' takes image or video, not text"),
-        ({"encoder": "minilm", "options": {"batch_size": 0}}, "'batch_size'.* is 0; it must be a whole number"),
+        ({"encoder": "minilm", "options": {"batch_tokens": 0}}, "'batch_tokens'.* is 0; it must be a whole number"),
         ({"encoder": "wordllama", "weights_digest": "0" * 64}, "view 'words' pins weights_digest 000"),
     ],
 )

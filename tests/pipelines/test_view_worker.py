@@ -38,6 +38,9 @@ class CountingEncoder:
     def definition(self) -> dict[str, Any]:
         return {"name": "counting", "weights_digest": None}
 
+    def size_of_batch(self, shape: tuple[int, ...]) -> int:
+        return self.batch_size
+
     def load(self, device: str) -> None:
         self.num_loads += 1
 
