@@ -124,7 +124,8 @@ class _Scan:
         error = self._relative_error
         if self._metric == "cosine":
             scores_BQ.div_(torch.from_numpy(np.maximum(norms_B, _TINY))[:, None])
-            self._settle_short(rows_B, scores_BQ, np.flatnonzero((norms_B > 0) & (norms_B < _SHORT)))
+            if len(short_S := np.flatnonzero((norms_B > 0) & (norms_B < _SHORT))):
+                self._settle_short(rows_B, scores_BQ, short_S)
         else:
             error *= float(np.nan_to_num(norms_B, posinf=0).max())
         self._largest_error = max(self._largest_error, error + _TINY)
