@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _PIECE_BYTES = 3 << 19  # of float32: a core's own cache has 1 to 2 MiB
 _SCORES_BYTES = 1 << 21
-_BLOCK_ROWS = 16384
+_BLOCK_ROWS = 32768
 _ROWS_A_THREAD = 4096  # fewer are not worth another
 _QUERIES_AT_ONCE = 1024  # bounds the scores of a block
 _MOST_UNSETTLED = 4096
@@ -73,7 +73,7 @@ def _piece_rows(view: ViewRows) -> int:
 
 
 def _in_threads(work: Callable[[], Result], num_threads: int) -> list[Result]:
-    """What work gives in each of the threads.
+    """What work gives in each of the threads, of which this is one.
 
     Torch's own threads would wait for each other after every step: where other programs want the processor too, that
     makes a search ten times as long.
@@ -84,8 +84,10 @@ def _in_threads(work: Callable[[], Result], num_threads: int) -> list[Result]:
         return [work()]
     before = torch.get_num_threads()
     try:
-        with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return [future.result() for future in [pool.submit(work) for _ in range(num_threads)]]
+        with ThreadPoolExecutor(num_threads - 1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            others = [pool.submit(work) for _ in range(num_threads - 1)]
+            torch.set_num_threads(1)
+            return [work(), *(other.result() for other in others)]
     finally:
         torch.set_num_threads(before)
 

@@ -4,14 +4,17 @@ Torch has to widen embeddings to float32 before it multiplies them, which takes 
 and it is slow to multiply with a few.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite.binding import get_host_cpu_features  # type: ignore[import-untyped]
+from numba import config, njit, types
+from numba.extending import intrinsic
 
-_NUMBERS = types.Array(types.uint16, 1, "C", readonly=True)
+_NUMBERS = types.Array(types.int16, 1, "C", readonly=True)
 _PLACES = types.Array(types.int64, 1, "C", readonly=True)
 _QUERIES = types.Array(types.float32, 2, "C", readonly=True)
 
@@ -30,23 +33,36 @@ def _compiled(*signature: Any) -> Callable[[Callable[..., None]], Callable[..., 
     return compile_loop
 
 
+@intrinsic
+def _widen_at_once(_: Any, bits: types.Integer) -> tuple[Any, Callable[..., Any]]:
+    """A float16 as float32 by the processor's own instruction. Where there is none, the process would end here."""
+
+    def generate(_: Any, builder: ir.IRBuilder, __: Any, values: Sequence[ir.Value]) -> ir.Value:
+        return builder.fpext(builder.bitcast(values[0], ir.HalfType()), ir.FloatType())
+
+    return types.float32(bits), generate
+
+
 @njit()
-def _widen(bits: np.uint16) -> np.float32:
-    """A finite float16 as float32, exactly. By whole numbers: not all processors have an instruction for it."""
-    number = np.uint32(bits)
+def _widen_by_steps(bits: np.int16) -> np.float32:
+    """A finite float16 as float32, exactly, by instructions that every processor has."""
+    wide = np.int32(np.int32(bits) << np.int32(13))
     # Exponents are biased by 15 in float16, by 127 in float32.
-    size = np.uint32(((number & np.uint32(0x7FFF)) << np.uint32(13)) + np.uint32(112 << 23)).view(np.float32)
+    size = np.int32((wide & np.int32(0x0FFFE000)) + np.int32(112 << 23)).view(np.float32)
     # Below 2**-14 a float16 has no leading 1: what was added for it goes again. Above, the second is the larger one.
-    size = np.float32(min(size, size + size - np.float32(2.0**-14)))
-    sign = np.uint32((number << np.uint32(16)) & np.uint32(0x80000000))
-    return np.uint32(size.view(np.uint32) | sign).view(np.float32)
+    size = np.float32(min(size, np.float32(2) * size - np.float32(2.0**-14)))
+    return np.int32(size.view(np.int32) | (wide & np.int32(-1 << 31))).view(np.float32)
+
+
+_is_for_host = not (config.CPU_NAME or config.CPU_FEATURES)  # type: ignore[attr-defined]  # set as it is loaded
+_widen: Any = _widen_at_once if _is_for_host and get_host_cpu_features().get("f16c") else _widen_by_steps
 
 
 @_compiled(_NUMBERS, _PLACES, _QUERIES, types.float32[:, ::1])
 def multiply_rows(numbers: np.ndarray, places_B: np.ndarray, queries_QD: np.ndarray, products_BQ: np.ndarray) -> None:
     """Write the products of vectors with at least one query; of a vector that is not finite, any number.
 
-    numbers: uint16, the bits of float16; places_B: int64 [row], where the vectors begin there.
+    numbers: int16, the bits of float16; places_B: int64 [row], where the vectors begin there.
     """
     num_queries, dim = queries_QD.shape
     wide_D, other_wide_D = np.empty(dim, np.float32), np.empty(dim, np.float32)

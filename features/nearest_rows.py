@@ -142,7 +142,7 @@ class ViewRows:
         from features.nearest_kernels import multiply_rows
 
         numbers, places_B = self._reader.places(self.name, rows_B)
-        multiply_rows(numbers.view(np.uint16), places_B, queries_QD, products_BQ)
+        multiply_rows(numbers.view(np.int16), places_B, queries_QD, products_BQ)
 
     def known_norms(self, rows_B: np.ndarray) -> np.ndarray | None:
         """float32 [row], the lengths of embeddings, NaN where absent; None if any is not known yet."""

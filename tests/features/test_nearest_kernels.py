@@ -3,20 +3,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.nearest_kernels import multiply_rows
+from features.nearest_kernels import _widen_by_steps, multiply_rows
+
+EVERY = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+FINITE = EVERY[np.isfinite(EVERY)]
 
 
 def products_of(stored_ND, places_B, queries_QD) -> np.ndarray:
     products_BQ = np.full((len(places_B), len(queries_QD)), np.nan, np.float32)
-    multiply_rows(stored_ND.reshape(-1).view(np.uint16), np.asarray(places_B, np.int64), queries_QD, products_BQ)
+    multiply_rows(stored_ND.reshape(-1).view(np.int16), np.asarray(places_B, np.int64), queries_QD, products_BQ)
     return products_BQ
 
 
 def test_multiply_rows_widens_every_finite_float16_exactly():
-    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
-    finite = every[np.isfinite(every)]
-    products_BQ = products_of(finite, np.arange(len(finite)), np.array([[1], [-1]], np.float32))
-    assert np.array_equal(products_BQ, finite.astype(np.float32)[:, None] * [1, -1])
+    products_BQ = products_of(FINITE, np.arange(len(FINITE)), np.array([[1], [-1]], np.float32))
+    assert np.array_equal(products_BQ, FINITE.astype(np.float32)[:, None] * [1, -1])
+
+
+def test_widen_by_steps_widens_every_finite_float16_exactly():
+    widened = [_widen_by_steps(bits) for bits in FINITE.view(np.int16)]
+    assert np.array_equal(np.array(widened, np.float32).view(np.int32), FINITE.astype(np.float32).view(np.int32))
 
 
 @given(
