@@ -5,7 +5,7 @@ of the media, another one in each round, and a ratio is the median of its rounds
 decoded and shaped, before its clock starts; all others read files, or as Plait does the shards of the stage before.
 
 Run from a checkout whose environment has the extras 'bench' and 'test':
-python benchmarks/embed.py [--quick] [--json] [--only WAY ...] [--tasks WORD ...]
+python benchmarks/embed.py [--quick] [--json] [--only WAY ...] [--tasks WORD ...] [--rounds N]
 """
 
 import argparse
@@ -55,16 +55,22 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--only", nargs="+", choices=WAYS, help="these ways alone")
     parser.add_argument("--tasks", nargs="+", default=[""], help="the tasks whose names hold one of these words")
+    parser.add_argument("--rounds", type=int, choices=range(1, ROUNDS + 1), default=ROUNDS, help="each has its share")
     options = parser.parse_args()
     ways = options.only or ([BARE, PLAIT, DECODE] if options.quick else list(WAYS))
     tasks = [task for name, task in TASKS.items() if any(word in name for word in options.tasks)]
     with tempfile.TemporaryDirectory() as folder:
         for task in tasks:
             comparison = Comparison(task, Path(folder) / task.modality, ways, quick=options.quick)
-            comparison.run()
+            comparison.run(1 if options.quick else options.rounds)
             for measure in comparison.measures():
                 show(measure, as_json=options.json)
             shutil.rmtree(comparison.folder)
+
+
+def _stretches(num_samples: int) -> list[tuple[int, int]]:
+    """What each round takes of the media."""
+    return list(pairwise(np.linspace(0, num_samples, ROUNDS + 1).astype(int).tolist()))
 
 
 class Comparison:
@@ -73,14 +79,13 @@ class Comparison:
     def __init__(self, task: Task, folder: Path, ways: list[str], *, quick: bool) -> None:
         self.task, self.folder, self.ways = task, folder, ways
         self.num_samples = task.quick_number if quick else task.number
-        self.rounds = 1 if quick else ROUNDS
+        self.stretches = [(0, self.num_samples)] if quick else _stretches(self.num_samples)
         self.found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
         self.missing: dict[str, Missing] = {}
         make_media(task, folder / "media", self.num_samples)
 
-    def run(self) -> None:
-        edges = np.linspace(0, self.num_samples, self.rounds + 1).astype(int).tolist()
-        for number, (start, stop) in enumerate(pairwise(edges)):
+    def run(self, num_rounds: int) -> None:
+        for number, (start, stop) in enumerate(self.stretches[:num_rounds]):
             right = None
             for way in self.ways:
                 if way in self.missing:
