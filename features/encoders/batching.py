@@ -6,6 +6,7 @@ So a batch may take units of any samples, of several shards too, and one that fa
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from threading import Condition
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ class Sample:
     is_complete: bool = False  # no further units will come
     error: MediaError | None = None  # of reading and preparing it
     failure: BaseException | None = None  # of the program or the disk: it ends the work
+    waiter: Condition | None = None  # of whoever can do nothing before the sample is done
 
     @property
     def is_done(self) -> bool:
@@ -102,28 +104,25 @@ class Lanes:
 
     def add(self, sample: Sample, unit: np.ndarray, size: BatchSize) -> list[Place]:
         """Queue a unit; gives the batch that it made full, or nothing."""
-        lane = self._lanes.setdefault((unit.shape, unit.dtype.str), [])
+        shape = (unit.shape, unit.dtype.str)
+        lane = self._lanes.setdefault(shape, [])
         lane.append(Place(sample, len(sample.outcomes), unit))
         sample.outcomes.append(None)
         sample.num_waiting += 1
         if len(lane) < size.of(unit.shape):
             return []
-        full = list(lane)
-        lane.clear()
-        return full
+        return self._lanes.pop(shape)
 
     def drop(self, sample: Sample) -> None:
         """Forget the units of a sample that turned out to be broken."""
         for lane in self._lanes.values():
             lane[:] = [place for place in lane if place.sample is not sample]
 
-    def take(self, sample: Sample) -> list[list[Place]]:
-        """The lanes in which units of the sample wait, emptied."""
-        taken = [list(lane) for lane in self._lanes.values() if any(place.sample is sample for place in lane)]
-        for lane in self._lanes.values():
-            if any(place.sample is sample for place in lane):
-                lane.clear()
-        return taken
+    def take(self, sample: Sample, num_lanes: int) -> list[list[Place]]:
+        """The lanes in which units of the sample wait, and of others the fullest, up to so many together; emptied."""
+        holds = {shape: any(place.sample is sample for place in lane) for shape, lane in self._lanes.items() if lane}
+        shapes = sorted(holds, key=lambda shape: (holds[shape], len(self._lanes[shape])), reverse=True)
+        return [self._lanes.pop(shape) for shape in shapes[: max(sum(holds.values()), num_lanes)]]
 
 
 def encode_units(encoder: Encoder, units: Sequence[np.ndarray], size: BatchSize) -> list[Outcome]:

@@ -20,7 +20,8 @@ from features.encoders.timing import Clock, Times
 from features.reasons import MediaError
 
 _OPEN_BATCHES = 64  # samples of one feed that may be under way, in batches: bounds memory over a long shard
-_TEXTS_AT_ONCE = 16  # that a thread prepares in one go: to hand each over alone would take longer than to prepare it
+# Samples that a thread prepares in one go: to hand each text over alone takes longer than to prepare it.
+_AT_ONCE = {"text": 16, "image": 1, "audio": 4, "video": 1}
 _QUEUED_BATCHES = 2  # that wait for each thread that runs the model
 
 Read = Callable[[], Media]
@@ -43,8 +44,9 @@ class Session:
     What is left in a lane is encoded when no feed can go on without it.
     """
 
-    def __init__(self, encoders: Sequence[Encoder], *, num_decoders: int = 1) -> None:
-        """encoders: loaded ones, one for each thread that is to run a model; on a CPU threads may share one."""
+    def __init__(self, encoders: Sequence[Encoder], *, num_decoders: int = 1, is_cpu: bool = False) -> None:
+        """encoders: loaded ones, one for each thread that is to run a model; on a CPU threads may share one. There a
+        batch of a single unit is encoded on the thread that decoded it: to hand it over gains nothing."""
         self._encoder = encoders[0]
         self.batch_size = BatchSize(self._encoder)
         self.times = Times()
@@ -54,11 +56,13 @@ class Session:
         self._decoders = ThreadPoolExecutor(num_decoders, "decode", initializer=_use_one_thread)
         self._runners = ThreadPoolExecutor(len(encoders), "model", initializer=_use_one_thread)
         self._room = threading.BoundedSemaphore((1 + _QUEUED_BATCHES) * len(encoders))
-        self._at_once = _TEXTS_AT_ONCE if self._encoder.inputs == {"text"} else 1
+        self._is_cpu = is_cpu
+        self._at_once = min(_AT_ONCE[modality] for modality in self._encoder.inputs)
         self._lanes = Lanes()
-        self._change = threading.Condition()  # guards all below, the lanes and the samples
+        self._num_models = len(encoders)
+        self._lock = threading.Lock()  # guards all below, the lanes and the samples
         self._num_feeds = 0
-        self._num_waiting = 0  # feeds that can do nothing before their next sample is done
+        self._waiting: set[threading.Condition] = set()  # feeds that can do nothing before their next sample is done
         self._num_busy = 0  # samples that are prepared and batches that are encoded
 
     def __enter__(self) -> "Session":
@@ -97,19 +101,19 @@ class Session:
 
     @contextmanager
     def _feeding(self) -> Iterator[None]:
-        with self._change:
+        with self._lock:
             self._num_feeds += 1
         try:
             yield
         finally:
-            with self._change:
+            with self._lock:
                 self._num_feeds -= 1
-                self._change.notify_all()
+                self._wake([])
 
     def _begin(self, given: list[tuple[Any, Read]]) -> list[Sample]:
         samples = [Sample(key) for key, _ in given]
         if samples:
-            with self._change:
+            with self._lock:
                 self._num_busy += 1
             future = self._decoders.submit(self._prepare_all, samples, [read for _, read in given])
             future.add_done_callback(partial(self._end, samples))
@@ -130,14 +134,14 @@ class Session:
                 prepared = self._encoder.prepare(media)
                 sample.times_T2 = prepared.times_T2
                 for unit in prepared.units:
-                    with self._change:
+                    with self._lock:
                         batch = self._lanes.add(sample, unit, self.batch_size)
                     if batch:
                         with clock.paused():
                             self._launch(batch)
         except MediaError as caught:
             error = caught
-        with self._change:
+        with self._lock:
             sample.is_complete, sample.error = True, error
             if error is not None:
                 self._lanes.drop(sample)
@@ -146,7 +150,10 @@ class Session:
     def _launch(self, batch: list[Place]) -> None:
         """Hand a batch to the model; waits for room in its queue."""
         self._room.acquire()
-        with self._change:
+        if self._is_cpu and len(batch) == 1 and self._encoder.size_of_batch(batch[0].unit.shape) == 1:
+            self._run(batch)
+            return
+        with self._lock:
             self._num_busy += 1
         samples = list({id(place.sample): place.sample for place in batch}.values())
         future = self._runners.submit(self._run, batch)
@@ -163,7 +170,7 @@ class Session:
         finally:
             self._models.put(model)
             self._room.release()
-        with self._change:
+        with self._lock:
             for place, outcome in zip(batch, outcomes, strict=True):
                 place.sample.take(place.index, outcome)
             self.times.add({"model": model.free_since_s - started_s, "wait": waited_s})
@@ -171,32 +178,44 @@ class Session:
     def _end(self, samples: list[Sample], future: "Future[None]") -> None:
         """Note that work on the samples has ended, and what it raised, and wake those who wait."""
         failure = None if future.cancelled() else future.exception()
-        with self._change:
+        with self._lock:
             self._num_busy -= 1
             for sample in samples:
                 sample.failure = sample.failure or failure
-            self._change.notify_all()
+            self._wake(samples)
+
+    def _wake(self, samples: list[Sample]) -> None:
+        """Wake those whose sample is done; if nothing is under way, one feed too, which will find that it is stuck.
+
+        Others sleep on: with many feeds waking all of them takes longer than the work.
+        """
+        for sample in samples:
+            if sample.waiter is not None and sample.is_done:
+                sample.waiter.notify()
+        if self._num_busy == 0 and self._waiting:
+            next(iter(self._waiting)).notify()
 
     def _wait_for(self, sample: Sample) -> None:
         """Wait until the sample is done, and see to it that it can be: a lane that it waits in may never fill."""
+        sample.waiter = woken = threading.Condition(self._lock)
         while True:
-            with self._change:
-                self._num_waiting += 1
-                self._change.wait_for(lambda: sample.is_done or self._is_stuck())
-                self._num_waiting -= 1
+            with self._lock:
+                self._waiting.add(woken)
+                woken.wait_for(lambda: sample.is_done or self._is_stuck())
+                self._waiting.remove(woken)
                 if sample.is_done:
                     return
-                batches = self._lanes.take(sample)
+                batches = self._lanes.take(sample, self._num_models)
                 self._num_busy += 1  # so that nobody else finds everything stuck before these have begun
             for batch in batches:
                 self._launch(batch)
-            with self._change:
+            with self._lock:
                 self._num_busy -= 1
-                self._change.notify_all()
+                self._wake([])
 
     def _is_stuck(self) -> bool:
         """Whether nothing happens until a lane is encoded that is not full."""
-        return self._num_busy == 0 and self._num_waiting == self._num_feeds
+        return self._num_busy == 0 and len(self._waiting) == self._num_feeds
 
     @property
     def dim(self) -> int:
@@ -205,7 +224,7 @@ class Session:
 
     def take_times(self) -> Times:
         """Where time went since this was last asked."""
-        with self._change:
+        with self._lock:
             taken, self.times = self.times, Times()
         return taken
 
@@ -214,7 +233,7 @@ def open_session(encoder: Encoder, device: str, *, threads: int) -> Session:
     """A session over the model, loaded: on a CPU so many threads run one copy of it, and each GPU has its own."""
     if device != "cuda":
         encoder.load(device)
-        return Session([encoder] * threads, num_decoders=threads)
+        return Session([encoder] * threads, num_decoders=threads, is_cpu=True)
     import torch
 
     copies = [pickle.loads(pickle.dumps(encoder)) for _ in range(max(1, torch.cuda.device_count()))]

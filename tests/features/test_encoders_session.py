@@ -33,12 +33,12 @@ def _encode_all(session: Session, feeds: list[list[str]]) -> list[list[tuple[int
 
 
 @settings(deadline=None, max_examples=40)
-@given(feeds=st.lists(TEXTS, min_size=1, max_size=4), batch_size=st.integers(1, 5), threads=st.integers(1, 3))
+@given(st.lists(TEXTS, min_size=1, max_size=4), st.integers(1, 5), st.integers(1, 3), st.booleans())
 def test_each_feed_gets_its_samples_in_order_whatever_runs_beside_it(
-    feeds: list[list[str]], batch_size: int, threads: int
+    feeds: list[list[str]], batch_size: int, threads: int, is_cpu: bool
 ) -> None:
     encoder = SumEncoder(batch_size)
-    with Session([encoder] * threads, num_decoders=threads) as session:
+    with Session([encoder] * threads, num_decoders=threads, is_cpu=is_cpu) as session:
         found = _encode_all(session, feeds)
     for texts, outcomes in zip(feeds, found, strict=True):
         assert [key for key, _ in outcomes] == list(range(len(texts)))
