@@ -8,9 +8,9 @@ from typing import cast
 import numpy as np
 
 from features.encoders.base import Audio, Encoded, Encoder, Media, Video
-from features.encoders.batching import encode_samples
 from features.encoders.catalogue import make_encoder, query_modalities
 from features.encoders.pooling import pool
+from features.encoders.session import encode_samples
 from features.errors import EncoderError
 from features.view import Pooling, StoredView, View
 

@@ -220,7 +220,7 @@ def _with_caveat(view: StoredView, num_halvings: int, published: Published) -> S
     """The view with what its rows, old and new, owe to smaller batches than it declares."""
     before = published.views.get(view.name)
     if num_halvings:
-        caveat = f"memory did not suffice for whole batches, so some were halved {num_halvings} times"
+        caveat = f"memory did not suffice for whole batches, so some were divided by {1 << num_halvings}"
     elif before is not None and before.rev == view.rev:
         caveat = before.caveat or ""
     else:

@@ -7,9 +7,8 @@ import numpy as np
 import torch
 
 from features.encoders.base import Audio, Encoded, Encoder, Media
-from features.encoders.batching import encode_samples
 from features.encoders.catalogue import make_encoder
-from features.encoders.session import Session
+from features.encoders.session import Session, encode_samples
 from features.reasons import MediaError
 from features.view import View
 

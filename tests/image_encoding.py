@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 
 from features.encoders.base import Encoded, Encoder, Media, Video
-from features.encoders.batching import encode_samples
 from features.encoders.catalogue import make_encoder
+from features.encoders.session import encode_samples
 from features.reasons import MediaError
 from features.view import View
 

@@ -4,7 +4,7 @@ So a batch may take units of any samples, of several shards too, and one that fa
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Condition
 from typing import Any
@@ -189,14 +189,3 @@ def _blamed(error: Exception) -> MediaError:
         return MediaError(Reason.TOO_LARGE, "encoding it takes more memory than there is")
     said = " ".join(str(error).split())[:_SHOWN_CHARS]
     return MediaError(Reason.NOT_ENCODABLE, f"the encoder failed on it: {type(error).__name__}: {said}")
-
-
-def encode_samples(encoder: Encoder, samples: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Encoded | MediaError]]:
-    """Encode samples, given as keys and media, with a session of their own; they come out as they came in."""
-    from features.encoders.session import Session
-
-    def given(media: Any) -> Callable[[], Any]:
-        return lambda: media
-
-    with Session([encoder]) as session:
-        yield from session.encode((key, given(media)) for key, media in samples)

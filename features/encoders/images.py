@@ -1,15 +1,22 @@
 """Images and frames for a network: decoded to RGB and shaped, each on its own."""
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from features.encoders.base import Media, Prepared, Video
+from features.encoders.network import settle
 from features.encoders.timing import spending
 from features.reasons import MediaError, Reason
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 Transform = Callable[[Image.Image], np.ndarray]
 """RGB image to float32 [channel, height, width], of one shape whatever the image's size."""
@@ -25,6 +32,30 @@ def decode_image(encoded: bytes) -> Image.Image:
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         is_cut = "truncated" in str(error)
         raise MediaError(Reason.TRUNCATED if is_cut else Reason.UNDECODABLE, f"image: {error}") from error
+
+
+def run_on_images(model: nn.Module, device: str) -> Callable[[Tensor], Tensor]:
+    """The forward function of a model of images [image, channel, height, width], settled on its device, with channels
+    last: the layout that the CPU's convolutions are fastest in."""
+    import torch
+
+    settle(model, device).to(memory_format=torch.channels_last)
+
+    def forward(pixels_BCHW: Tensor) -> Tensor:
+        vectors_BD: Tensor = model(pixels_BCHW.contiguous(memory_format=torch.channels_last))
+        return vectors_BD
+
+    return forward
+
+
+def as_array(transform: Callable[[Image.Image], Tensor]) -> Transform:
+    """A library's transform to tensors, as prepare_images takes it."""
+
+    def shape(image: Image.Image) -> np.ndarray:
+        pixels_CHW: np.ndarray = transform(image).numpy()
+        return pixels_CHW
+
+    return shape
 
 
 def prepare_images(transform: Transform, media: Media) -> Prepared:

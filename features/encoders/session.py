@@ -229,6 +229,18 @@ class Session:
         return taken
 
 
+def encode_samples(
+    encoder: Encoder, samples: Iterable[tuple[Any, Media]]
+) -> Iterator[tuple[Any, Encoded | MediaError]]:
+    """Encode samples, given as keys and media, with a loaded encoder; they come out as they came in."""
+
+    def given(media: Media) -> Read:
+        return lambda: media
+
+    with Session([encoder]) as session:
+        yield from session.encode((key, given(media)) for key, media in samples)
+
+
 def open_session(encoder: Encoder, device: str, *, threads: int) -> Session:
     """A session over the model, loaded: on a CPU so many threads run one copy of it, and each GPU has its own."""
     if device != "cuda":

@@ -9,19 +9,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image
-
 from features.encoders.base import Encoder
-from features.encoders.images import prepare_images
-from features.encoders.network import Network, NetworkEncoder, settle
+from features.encoders.images import as_array, prepare_images, run_on_images
+from features.encoders.network import Network, NetworkEncoder
 from features.encoders.options import read_options
 from features.encoders.weights import digest_weights, find_folder, find_weights_file, read_state
 from features.errors import EncoderError
 from features.view import View
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 _OWN_SIZE = 0  # of the option size_px: the size that the model was trained with
 
@@ -146,17 +143,8 @@ def image_network(model: nn.Module, size_px: int, device: str) -> Network:
 
     config = resolve_model_data_config(model, args={} if size_px == _OWN_SIZE else {"img_size": size_px})
     transform = create_transform(**config)
-    # Channels last is the layout that the CPU's convolutions are fastest in.
-    settle(model, device).to(memory_format=torch.channels_last)
-
-    def shape(image: Image.Image) -> np.ndarray:
-        pixels_CHW: np.ndarray = transform(image).numpy()
-        return pixels_CHW
-
-    def forward(pixels_BCHW: Tensor) -> Tensor:
-        vectors_BD: Tensor = model(pixels_BCHW.contiguous(memory_format=torch.channels_last))
-        return vectors_BD
+    forward = run_on_images(model, device)
 
     with torch.inference_mode():
         dim = forward(torch.zeros(1, *config["input_size"], device=device)).shape[-1]
-    return Network(partial(prepare_images, shape), forward, dim, model)
+    return Network(partial(prepare_images, as_array(transform)), forward, dim, model)

@@ -5,18 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image
-
 from features.encoders.base import Encoder
-from features.encoders.images import prepare_images
-from features.encoders.network import Network, NetworkEncoder, settle
+from features.encoders.images import as_array, prepare_images, run_on_images
+from features.encoders.network import Network, NetworkEncoder
 from features.encoders.options import read_options
 from features.encoders.torchvision_weights import Listed, look_up
 from features.view import View
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 
 def make_images(model: str, view: View) -> Encoder:
@@ -37,19 +34,9 @@ def make_images(model: str, view: View) -> Encoder:
 
 
 def _bring(listed: Listed, device: str) -> Network:
-    import torch
 
     body, dim = listed.bring_body()
     transform = listed.weights.transforms()
-    # Channels last is the layout that the CPU's convolutions are fastest in.
-    settle(body, device).to(memory_format=torch.channels_last)
+    forward = run_on_images(body, device)
 
-    def shape(image: Image.Image) -> np.ndarray:
-        pixels_CHW: np.ndarray = transform(image).numpy()
-        return pixels_CHW
-
-    def forward(pixels_BCHW: Tensor) -> Tensor:
-        vectors_BD: Tensor = body(pixels_BCHW.contiguous(memory_format=torch.channels_last))
-        return vectors_BD
-
-    return Network(partial(prepare_images, shape), forward, dim, body)
+    return Network(partial(prepare_images, as_array(transform)), forward, dim, body)

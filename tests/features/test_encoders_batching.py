@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.encoders.base import Encoded, Media, Prepared
-from features.encoders.batching import BatchSize, encode_samples, encode_units
+from features.encoders.batching import BatchSize, encode_units
+from features.encoders.session import encode_samples
 from features.errors import EncoderError
 from features.reasons import MediaError, Reason
 

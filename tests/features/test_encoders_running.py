@@ -1,16 +1,15 @@
 """Options of every network: precision and compilation, what they do to vectors, and what a view says of them."""
 
 import shutil
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 
 from features.encoders.base import Encoded, Encoder
-from features.encoders.batching import encode_samples
 from features.encoders.catalogue import make_encoder
 from features.encoders.running import Running, check_device, take_running
+from features.encoders.session import encode_samples
 from features.errors import EncoderError
 from features.view import View
 
@@ -88,12 +87,12 @@ def test_wrong_options_are_named(options: dict[str, object], message: str) -> No
 def test_a_precision_that_is_not_for_the_device_is_named_before_any_work(
     precision: str, device: str, fits: bool
 ) -> None:
-    check: Callable[[], None] = lambda: check_device(view_of("text", "minilm", precision=precision), device)  # noqa: E731
+    view = view_of("text", "minilm", precision=precision)
     if fits:
-        check()
+        check_device(view, device)
     else:
         with pytest.raises(EncoderError, match=f"precision '{precision}' is for '.*', and embed.device is '{device}'"):
-            check()
+            check_device(view, device)
 
 
 def test_take_running_leaves_the_other_options() -> None:

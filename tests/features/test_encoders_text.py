@@ -14,8 +14,8 @@ from sentence_transformers import SentenceTransformer
 from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
 from features.encoders.base import Encoded, Encoder
-from features.encoders.batching import encode_samples
 from features.encoders.catalogue import make_encoder
+from features.encoders.session import encode_samples
 from features.encoders.tokens import padded_length
 from features.errors import EncoderError
 from features.reasons import MediaError, Reason

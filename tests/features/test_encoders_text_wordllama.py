@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
+from test_encoders_text import encode
 from tokenizers import Tokenizer
 
-from features.encoders.base import Encoded, Encoder
-from features.encoders.batching import encode_samples
+from features.encoders.base import Encoder
 from features.encoders.catalogue import make_encoder
+from features.encoders.session import encode_samples
 from features.errors import EncoderError
 from features.reasons import Reason
 from features.view import Pooling, View
@@ -26,12 +27,6 @@ def load(pooling: Pooling = "mean") -> Encoder:
     made = make_encoder(View(name="text", input="text", encoder="wordllama", pooling=pooling))
     made.load("cpu")
     return made
-
-
-def encode(encoder: Encoder, texts: list[str]) -> list[np.ndarray]:
-    outcomes = [outcome for _, outcome in encode_samples(encoder, enumerate(texts))]
-    assert all(isinstance(outcome, Encoded) for outcome in outcomes)
-    return [outcome.vectors_TD for outcome in outcomes]
 
 
 @pytest.fixture(scope="module")

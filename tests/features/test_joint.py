@@ -12,9 +12,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from features.encoders.base import Audio, Video
-from features.encoders.batching import encode_samples
 from features.encoders.catalogue import make_encoder, query_modalities
 from features.encoders.pooling import pool
+from features.encoders.session import encode_samples
 from features.errors import EncoderError
 from features.joint import read_file
 from features.store import Store, open_store

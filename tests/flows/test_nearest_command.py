@@ -12,8 +12,8 @@ from PIL import Image
 
 import features
 from features.encoders.base import Audio
-from features.encoders.batching import encode_samples
 from features.encoders.catalogue import make_encoder
+from features.encoders.session import encode_samples
 from features.errors import EncoderError
 from features.view import View
 from flows.cli import main

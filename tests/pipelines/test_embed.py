@@ -217,7 +217,7 @@ def test_embed_goes_on_with_smaller_batches_and_says_so_as_long_as_their_rows_ar
     stored = features.open(small).views["words"]
     assert (features.open(small).table(["words"])).equals(features.open(whole).table(["words"]))
     assert not stored.deterministic
-    assert str(stored.caveat).startswith("memory did not suffice for whole batches, so some were halved 1 times")
+    assert str(stored.caveat).startswith("memory did not suffice for whole batches, so some were divided by 2")
     assert "embed words: " in capsys.readouterr().err
 
     embed_texts(tmp_path / "small", {**TEXTS, "rec01/0": "new"}, [counting_view(log)])
