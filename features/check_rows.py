@@ -109,18 +109,21 @@ def _check_sequences(rows: "_Rows", table: pa.Table, present_N: np.ndarray, dim:
         start_V, end_V = (_numpy(lists[name].flatten()) for name in ("start_s", "end_s"))
         unsound_N = rows.having(_unsound_intervals(row_V, start_V, end_V))
         yield from rows.problem(
-            "interval", unsound_N, "have intervals that do not end after they start, or do not rise"
+            "interval", unsound_N, "have intervals that do not end after they start, or start before the one before"
         )
 
 
 def _unsound_intervals(row_V: np.ndarray, start_V: np.ndarray, end_V: np.ndarray) -> np.ndarray:
-    """The rows of the intervals that are wrong. All vectors of a sample without a clock have NaN in both."""
+    """The rows of the intervals that are wrong. All vectors of a sample without a clock have NaN in both.
+
+    Two vectors may have one interval, as the tokens of a word have.
+    """
     clockless_V = np.isnan(start_V) & np.isnan(end_V)
     sound_V = np.isfinite(start_V) & np.isfinite(end_V) & (start_V < end_V)
     follows_V = np.zeros(len(row_V), dtype=bool)
     follows_V[1:] = row_V[1:] == row_V[:-1]
     rises_V = np.ones(len(row_V), dtype=bool)
-    rises_V[1:] = (start_V[1:] > start_V[:-1]) | (clockless_V[1:] & clockless_V[:-1])
+    rises_V[1:] = (start_V[1:] >= start_V[:-1]) | (clockless_V[1:] & clockless_V[:-1])
     return row_V[~(clockless_V | sound_V) | (follows_V & ~rises_V)]
 
 

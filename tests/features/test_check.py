@@ -211,6 +211,11 @@ def test_check_tells_unsound_intervals(folder, column, value):
     assert _rules(folder) == {("frames", "interval")}
 
 
+def test_check_takes_two_vectors_of_one_interval(folder):
+    _rewrite(folder, "frames", lambda rows: [{**rows[0], "start_s": [0.0, 0.0], "end_s": [0.5, 0.5]}, *rows[1:]])
+    assert _rules(folder) == set()
+
+
 @pytest.mark.parametrize("num_vectors", [1, 3])
 def test_check_takes_a_sequence_without_a_clock(folder, num_vectors):
     never = [float("nan")] * num_vectors
