@@ -15,13 +15,13 @@ from features.files import FolderFiles, open_first
 from features.manifest import MANIFEST_FILE, SAMPLES_FOLDER, view_schema
 from features.reasons import Reason
 from features.rev import digest_file
-from features.sample import MODALITIES, SAMPLE_SCHEMA, SPLITS
+from features.sample import MODALITIES, SAMPLE_SCHEMA, SPLITS, with_later_fields
 from features.shards import Shard, cut_shards, read_rejects, read_shard, shard_name
 from features.store import Store
 from features.view import StoredView
 
 RESTORE = "delete it, then run 'dvc checkout' or, where that has no sound copy, 'dvc repro'"
-_DROPPED = ("sample", "part", *MODALITIES)
+_DROPPED = ("sample", "part", "nothing", *MODALITIES)
 
 
 def check(store: Store) -> Iterator[Problem]:
@@ -126,10 +126,16 @@ def _load(
 
 
 def _load_shard(
-    store: Store, name: str, digest: str, schema: pa.Schema, num_rows: int
+    store: Store,
+    name: str,
+    digest: str,
+    schema: pa.Schema,
+    num_rows: int,
+    *,
+    read: Callable[[Path], pa.Table] = read_shard,
 ) -> Generator[Problem, None, pa.Table | None]:
     """The table of a shard if it is what the manifest says; else None."""
-    table = yield from _load(store, name, digest, read_shard)
+    table = yield from _load(store, name, digest, read)
     if table is None:
         return None
     wrong = [str(field) for field in schema if field not in list(table.schema)]
@@ -147,6 +153,10 @@ def _load_shard(
     return table
 
 
+def _read_samples(path: Path) -> pa.Table:
+    return with_later_fields(read_shard(path))
+
+
 class _SampleChecker:
     """Checks the sample table shard by shard, with what holds between shards: order, boundaries and groups."""
 
@@ -160,7 +170,9 @@ class _SampleChecker:
     def check(self, shard: Shard) -> Generator[Problem, None, pa.Table | None]:
         """Check one shard; gives its table, None if it cannot be read."""
         name = f"{SAMPLES_FOLDER}/{shard.file}"
-        table = yield from _load_shard(self._store, name, shard.digest, SAMPLE_SCHEMA, shard.num_rows)
+        table = yield from _load_shard(
+            self._store, name, shard.digest, SAMPLE_SCHEMA, shard.num_rows, read=_read_samples
+        )
         if table is None or not len(table):
             self._boundaries = None
             self._last_key = shard.last_key or self._last_key

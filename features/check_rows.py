@@ -14,6 +14,7 @@ from features.sample import MODALITIES, SPLITS
 from features.view import StoredView
 
 REBUILD = "delete it and run 'dvc repro embed'"
+_WORDS_FOUND = "have words that end before they start, do not rise, or lie outside of the sample's interval"
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,21 @@ def check_samples(where: str, samples: pa.Table) -> Iterator[Problem]:
     yield from rows.problem("variant", astray_N, "are augmented copies outside of train")
     sound_N: np.ndarray = np.isfinite(start_N) & np.isfinite(end_N) & (start_N < end_N)
     yield from rows.problem("interval", ~(timeless_N | sound_N), "have no start_s before their end_s")
+    yield from rows.problem("words", _unsound_words(samples, start_N, end_N), _WORDS_FOUND)
     yield from rows.problem("modality", ~np.logical_or.reduce(flags_MN), "have no modality at all")
     yield from rows.problem("modality", flags_MN[0] ^ has_text_N, "have a text where has_text is false, or none")
+
+
+def _unsound_words(samples: pa.Table, start_N: np.ndarray, end_N: np.ndarray) -> np.ndarray:
+    """bool [row]; a sample without a timeline, whose start and end are NaN, has no interval to exceed."""
+    words: Any = samples["words"].combine_chunks()
+    row_W = np.repeat(np.arange(len(words)), _numpy(words.value_lengths().fill_null(0)))
+    spoken = words.flatten()
+    start_W, end_W = (_numpy(spoken.field(name)) for name in ("start_s", "end_s"))
+    exceeds_W = (start_W < start_N[row_W]) | (end_W > end_N[row_W])
+    falls_W = np.zeros(len(row_W), dtype=bool)
+    falls_W[1:] = (row_W[1:] == row_W[:-1]) & (start_W[1:] < start_W[:-1])
+    return np.isin(np.arange(len(words)), row_W[~(start_W <= end_W) | exceeds_W | falls_W])
 
 
 def check_view(

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.drift import Drift, rows_of
@@ -91,6 +92,8 @@ def _diff_samples(old: ShardReader, new: ShardReader, num_keys: int | None) -> d
 
 def _differs(old: Any, new: Any) -> np.ndarray:
     """bool [row], whether two columns differ, where null equals null."""
+    if pa.types.is_list(old.type):  # which Arrow does not compare
+        return np.array([was != now for was, now in zip(old.to_pylist(), new.to_pylist(), strict=True)], dtype=bool)
     unequal = pc.fill_null(pc.not_equal(old, new), False)
     one_null = pc.not_equal(pc.is_null(old), pc.is_null(new))
     return np.asarray(pc.or_(unequal, one_null).to_numpy(), dtype=bool)

@@ -15,7 +15,7 @@ from features.keys import KeySearch
 from features.manifest import SAMPLES_FOLDER, Manifest, parse_manifest, view_schema
 from features.mapping import MappedVectors
 from features.recent import Recent
-from features.sample import SAMPLE_SCHEMA
+from features.sample import SAMPLE_SCHEMA, with_later_fields
 from features.shards import Shard, read_shard
 from features.view import StoredView
 
@@ -193,6 +193,8 @@ class ShardReader:
 
     def _open(self, folder: str, file: str, index: int, schema: pa.Schema) -> pa.Table:
         table = open_first(self.files, f"{folder}/{file}", read_shard)
+        if folder == SAMPLES_FOLDER:
+            table = with_later_fields(table)
         if wrong := _mismatch(table, self.shards[index], schema):
             raise ShardError(f"shard {self.folder / folder / file} {wrong}: run 'plait check'")
         return table if table.column_names == schema.names else table.select(schema.names)

@@ -20,6 +20,9 @@ SPAN = pa.struct(
     ]
 )
 
+# A word of a sample and when it is said.
+WORD = pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("text", pa.string())])
+
 _IDENTITY = [
     pa.field("key", pa.string(), nullable=False),
     pa.field("recording", pa.string(), nullable=False),
@@ -52,6 +55,7 @@ MEDIA_SCHEMA = pa.schema(
         pa.field("intervals", pa.list_(SPAN)),
         pa.field("cues", pa.list_(SPAN)),
         pa.field("labels", pa.list_(SPAN)),
+        pa.field("words", pa.list_(SPAN)),  # of the text, in order of time; null where their times are not known
         # Of the very bytes that an encoder will be given; null before the sample is cut.
         pa.field("digests", pa.struct([(modality, pa.string()) for modality in MODALITIES])),
         *_ORIGIN,
@@ -64,12 +68,17 @@ SAMPLE_SCHEMA = pa.schema(
         *_IDENTITY,
         *(pa.field(f"has_{modality}", pa.bool_(), nullable=False) for modality in MODALITIES),
         pa.field("text", pa.string()),
+        pa.field("words", pa.list_(WORD)),  # on the recording's timeline, within the sample's interval
         pa.field("source", pa.string(), nullable=False),  # URIs of the raw files, space separated
         *_ORIGIN,
     ]
 )
 
-# What was lost on the way. dropped is "sample", the name of a modality, or "part" (the sample stays, shortened).
+# Fields that were added to the sample table since its first format; stores written before have none of them.
+_LATER = ("words",)
+
+# What was lost on the way. dropped is "sample", the name of a modality, "part" (the sample stays, shortened) or
+# "nothing": a warning, with its numbers, about a recording that is kept as it is.
 REJECT_SCHEMA = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),
@@ -90,6 +99,15 @@ def media_row(**values: Any) -> MediaRow:
     if unknown:
         raise ValueError(f"{sorted(unknown)} are no fields of a sample; it has {MEDIA_SCHEMA.names}")
     return {name: values.get(name) for name in MEDIA_SCHEMA.names}
+
+
+def with_later_fields(samples: pa.Table) -> pa.Table:
+    """A sample table with the fields that are younger than it, null in every row."""
+    for name in _LATER:
+        if name not in samples.schema.names:
+            field = SAMPLE_SCHEMA.field(name)
+            samples = samples.append_column(field, pa.nulls(len(samples), field.type))
+    return samples
 
 
 def modality_field(modality: str) -> str:

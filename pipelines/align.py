@@ -163,6 +163,7 @@ def cut_segment(row: MediaRow, key: str, span: dict[str, Any], start_s: float, e
         frames=frames,
         frame_times_s=times_s,
         frames_end_s=frames_end_s,
+        words=words_of(row["words"], start_s, end_s),
         source_digest=row["source_digest"],
         meta=span["meta"] or row["meta"],
     )
@@ -189,6 +190,17 @@ def text_of(cues: Sequence[dict[str, Any]] | None, start_s: float, end_s: float)
     return " ".join(text for text in spoken if text) or None
 
 
+def words_of(words: Sequence[dict[str, Any]] | None, start_s: float, end_s: float) -> list[dict[str, Any]] | None:
+    """The words whose middle lies in the segment, in order, cut off at its edges; None if their times are not known."""
+    if words is None:
+        return None
+    return [
+        {**word, "start_s": max(word["start_s"], start_s), "end_s": min(word["end_s"], end_s)}
+        for word in words
+        if start_s <= (word["start_s"] + word["end_s"]) / 2 < end_s
+    ]
+
+
 def _key_image(row: MediaRow, start_s: float, end_s: float) -> bytes | None:
     index = key_frame(row["frame_times_s"], row["frames_end_s"], start_s, end_s)
     return None if index is None else row["frames"][index]
@@ -199,6 +211,7 @@ def _whole(row: MediaRow, extent: tuple[float, float] | None) -> MediaRow:
     whole = {**row, "intervals": None, "cues": None, "labels": None}
     if extent is not None:
         whole["start_s"], whole["end_s"] = round(extent[0], 3), round(extent[1], 3)
+        whole["words"] = words_of(row["words"], whole["start_s"], whole["end_s"])
         whole["label"] = row["label"] or label_of(row["labels"], *extent)
         if row["image"] is None and row["frames"] is not None:
             whole["image"] = _key_image(row, *extent)

@@ -16,7 +16,7 @@ from features.shards import read_shard, shard_file
 from pipelines.code import stage_code
 from pipelines.digests import sample_digests
 from pipelines.job import Reject, ShardTask
-from pipelines.media.variants import vary_audio, vary_frames, vary_image, vary_text
+from pipelines.media.variants import reorder, vary_audio, vary_frames, vary_image, vary_order
 from pipelines.params import AugmentParams, BeamParams
 from pipelines.raw import VARIANT_MARK
 from pipelines.stage import Outcome, ShardBefore, StageManifest, read_rows, run_stage
@@ -97,7 +97,8 @@ class Augment:
         varied = {**row, "key": variant_key(row["key"], copy), "variant": copy}
         if row["text"] is not None:
             rng = self._rng(row, copy, "text")
-            varied["text"] = vary_text(row["text"], rng, drop=params.text_drop, swap=params.text_swap)
+            order = vary_order(len(row["text"].split()), rng, drop=params.text_drop, swap=params.text_swap)
+            varied["text"], varied["words"] = reorder(row["text"], row["words"], order)
         if row["image"] is not None:
             rng = self._rng(row, copy, "image")
             varied["image"] = vary_image(row["image"], rng, crop=params.image_crop, light=params.image_light)

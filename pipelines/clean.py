@@ -42,6 +42,7 @@ _MEDIA_FIELDS = (
     "frames_end_s",
     "cues",
     "labels",
+    "words",
 )
 
 

@@ -37,8 +37,24 @@ def fingerprint_spans(settings: Any, rows: pa.Table, spans: Sequence[range]) -> 
 
 
 def _parts(column: pa.ChunkedArray) -> Parts:
+    if pa.types.is_list(column.type):
+        return _list_parts(column)
     is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
     return _text_parts(column) if is_text else _number_parts(column)
+
+
+def _list_parts(column: pa.ChunkedArray) -> Parts:
+    """The lengths of the lists of structs, then of each field the values in them."""
+    lists: Any = column.combine_chunks()
+    lengths_N = lists.value_lengths().fill_null(_ABSENT).to_numpy()
+    offsets_N = np.cumsum([0, *np.maximum(lengths_N, 0)])
+    fields = [_parts(pa.chunked_array([field])) for field in lists.flatten().flatten()]
+
+    def parts_of(span: range) -> tuple[memoryview, ...]:
+        inner = range(offsets_N[span.start], offsets_N[span.stop])
+        return (lengths_N[span.start : span.stop].data, *(part for parts in fields for part in parts(inner)))
+
+    return parts_of
 
 
 def _text_parts(column: pa.ChunkedArray) -> Parts:

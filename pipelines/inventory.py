@@ -38,6 +38,7 @@ def read_inventory(folders: Sequence[Path], raw: pa.Table | None = None) -> pa.T
     empty = pa.schema([MEDIA_SCHEMA.field(name) for name in _READ]).empty_table()
     table = pa.concat_tables([empty, *tables]).combine_chunks()
     columns = {name: table.column(name) for name in _READ}
+    columns["words"] = columns["words"].cast(SAMPLE_SCHEMA.field("words").type)  # fewer fields of each
     for modality in MODALITIES:
         columns[f"digest_{modality}"] = pc.struct_field(table.column("digests"), modality)
         columns[f"has_{modality}"] = pc.is_valid(columns[f"digest_{modality}"])

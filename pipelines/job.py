@@ -30,7 +30,8 @@ _RECORD_BYTES = 500  # of a record that says what went wrong
 
 @dataclass(frozen=True)
 class Reject:
-    """Something that did not come through. dropped is "sample", a modality, or "part" (shortened, but kept)."""
+    """Something that did not come through. dropped is "sample", a modality, "part" (shortened, but kept), or "nothing"
+    (a warning)."""
 
     key: str
     stage: str

@@ -14,7 +14,7 @@ import features
 from features.errors import StageError
 from features.manifest import MANIFEST_FILE
 from features.rev import digest_bytes, digest_file, digest_json, library_versions
-from features.sample import MODALITIES, SPLITS
+from features.sample import MODALITIES, SPLITS, WORD
 from features.shards import Shard, read_shard, replacing, write_json
 from features.store import Store
 from features.streaming import member_stem
@@ -30,6 +30,7 @@ from pipelines.progress import ShardProgress
 from pipelines.stage import known_records, remove_unlisted
 
 COUNTS_FILE = "counts.json"
+_WORD = [field.name for field in WORD]
 
 
 def pack(params: PackParams, before: Sequence[Path], store: Path, folder: Path, beam: BeamParams) -> None:
@@ -165,6 +166,8 @@ def packed_sample(sample: dict[str, Any], vectors: dict[str, np.ndarray]) -> dic
     metadata = {name: sample[name] for name in ("key", "group", "split", "label", "variant", "source")}
     # Set apart from the sample: the media beside it are cut already, and begin at zero.
     metadata["timeline"] = {name: sample[name] for name in ("recording", "start_s", "end_s", "audio_start_s")}
+    words = sample["words"]
+    metadata["timeline"]["words"] = words and [{name: word[name] for name in _WORD} for word in words]
     metadata["meta"] = json.loads(sample["meta"]) if sample["meta"] else None
     members["json"] = json.dumps(metadata, sort_keys=True, ensure_ascii=False).encode()
     if sample["text"] is not None:

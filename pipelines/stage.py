@@ -132,7 +132,7 @@ def load_rejects(folder: Path) -> list[Reject]:
 
 def check_ratio(stage: str, rejects: Sequence[Reject], num_in: int, max_reject_ratio: float) -> None:
     """Raise RejectRatioError if more of the stage's inputs than allowed lost something."""
-    lost = [reject for reject in rejects if reject.dropped != "part"]
+    lost = [reject for reject in rejects if reject.dropped not in ("part", "nothing")]
     num_keys = len({reject.key for reject in lost})
     if num_keys > max_reject_ratio * num_in:
         reasons = Counter(reject.reason for reject in lost)

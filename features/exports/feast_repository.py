@@ -14,6 +14,7 @@ from features.exports.writers import ParquetSink
 from features.sample import SAMPLE_SCHEMA
 
 SAMPLES = "samples"  # the feature view of what is known of a sample besides its embeddings
+_UNTYPED = ("words",)  # Feast has no type for a list of intervals
 TIME_COLUMN = "event_timestamp"  # Feast's own name for it
 DEFINITIONS_FILE = "plait_features.py"  # not features.py: Feast imports it by its name
 
@@ -56,11 +57,11 @@ def view(name: str, tags: dict, types: dict) -> FeatureView:
 def write_feast(selection: Selection, folder: Path, *, time: datetime) -> None:
     """A folder in which 'feast apply' registers the features.
 
-    Feast has no float16, so the vectors are float32. Each view is a source of its own, since Feast reads a source
-    whole; all rows carry the time.
+    Feast has no float16, so the vectors are float32; words with their times are left out. Each view is a source of its
+    own, since Feast reads a source whole; all rows carry the time.
     """
     (folder / "data").mkdir(parents=True)
-    sources = {SAMPLES: [field for field in SAMPLE_SCHEMA if field.name != "key"]}
+    sources = {SAMPLES: [field for field in SAMPLE_SCHEMA if field.name not in ("key", *_UNTYPED)]}
     for view in selection.views:
         sources[view.name] = view_fields(view, dtype="float32")
     _write_sources(selection, folder, {name: _source_schema(fields) for name, fields in sources.items()}, time)

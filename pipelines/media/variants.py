@@ -7,21 +7,38 @@ import numpy as np
 
 from pipelines.media.audio import from_pcm16, to_pcm16
 from pipelines.media.pixels import decode_pixels, encode_like
+from pipelines.media.spans import Span
 
 
-def vary_text(text: str, rng: np.random.Generator, *, drop: float, swap: float) -> str:
-    """Leave out each word with probability drop, at least one stays; then swap neighbours with probability swap."""
-    words = text.split()
-    if not words:
-        return text
-    kept = np.flatnonzero(rng.random(len(words)) >= drop)
+def vary_order(num_words: int, rng: np.random.Generator, *, drop: float, swap: float) -> list[int]:
+    """Places of the words that stay, in their new order: each is left out with probability drop, but for one at least;
+    then neighbours are swapped with probability swap."""
+    if not num_words:
+        return []
+    kept = np.flatnonzero(rng.random(num_words) >= drop)
     if not len(kept):
-        kept = rng.integers(len(words), size=1)
-    varied = [words[index] for index in kept]
-    swaps = rng.random(max(0, len(varied) - 1)) < swap
+        kept = rng.integers(num_words, size=1)
+    order: list[int] = kept.tolist()
+    swaps = rng.random(len(order) - 1) < swap
     for index in np.flatnonzero(swaps):
-        varied[index], varied[index + 1] = varied[index + 1], varied[index]
-    return " ".join(varied)
+        order[index], order[index + 1] = order[index + 1], order[index]
+    return order
+
+
+def reorder(text: str, words: Sequence[Span] | None, order: Sequence[int]) -> tuple[str, list[Span] | None]:
+    """The text's words in this order, and their times: a word that was swapped has the time of the one in whose place
+    it is now, so that times rise.
+
+    words: of the text; what is left of them is None where they are not one for one the text's.
+    """
+    spoken = text.split()
+    if not spoken:
+        return text, None
+    varied = " ".join(spoken[place] for place in order)
+    if words is None or len(words) != len(spoken):
+        return varied, None
+    placed = zip(order, sorted(order), strict=True)
+    return varied, [{**words[slot], "text": words[place]["text"]} for place, slot in placed]
 
 
 def vary_image(encoded: bytes, rng: np.random.Generator, *, crop: float, light: float) -> bytes:

@@ -25,6 +25,7 @@ def build_sound(folder: Path, *, shard_rows: int) -> None:
         {"key": key, "text": None if row == 5 else "said", "has_text": row != 5, "start_s": 0.0, "end_s": 1.0}
         for row, key in enumerate(KEYS)
     ]
+    samples[0]["words"] = [{"start_s": 0.0, "end_s": 0.6, "text": "so"}, {"start_s": 0.4, "end_s": 1.0, "text": "said"}]
     texts = [None if row == 5 else np.full(3, row) for row in range(len(KEYS))]
     frames = [np.full((2, 2), row) for row in range(len(KEYS))]
     views = {
@@ -120,6 +121,11 @@ def test_check_names_missing_and_unlisted_files(folder):
         ("end_s", 0.0, "interval"),
         ("start_s", None, "interval"),
         ("has_text", False, "modality"),
+        ("words", [{"start_s": 0.5, "end_s": 1.1, "text": "late"}], "words"),
+        ("words", [{"start_s": -0.1, "end_s": 0.5, "text": "early"}], "words"),
+        ("words", [{"start_s": 0.5, "end_s": 0.4, "text": "back"}], "words"),
+        ("words", [{"start_s": None, "end_s": 0.4, "text": "never"}], "words"),
+        ("words", [{"start_s": start_s, "end_s": 0.9, "text": "falls"} for start_s in (0.5, 0.4)], "words"),
     ],
 )
 def test_check_tells_broken_rules_of_samples(folder, column, value, rule):

@@ -80,6 +80,15 @@ def test_diff_counts_the_fields_and_labels_that_changed(make: Make) -> None:
     assert found["unlabelled"] == {"train": [0, 0], "val": [1, 1], "test": [0, 0]}
 
 
+def test_diff_tells_words_that_moved(make: Make) -> None:
+    said = [{"start_s": 0.0, "end_s": 0.5, "text": "so"}]
+    old = make([{"key": "a", "words": said}, {"key": "b", "words": said}, {"key": "c", "label": "x"}], {})
+    new = make([{"key": "a", "words": said}, {"key": "b", "words": []}, {"key": "c", "label": "y"}], {})
+    found = new.diff(old)["samples"]
+
+    assert (found["changed"]["keys"], found["fields"]) == (["b", "c"], {"words": 1, "label": 1})
+
+
 def test_diff_tells_a_recomputed_view_from_changed_input(make: Make) -> None:
     vectors = [np.ones(2), np.full(2, 2.0)]
     old = make(_samples("a", "b"), {"image": {"vectors": vectors, "rev": "1"}})

@@ -30,6 +30,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> features.Store:
         {"key": f"rec{row:02}/0", "split": "train" if row % 5 else "val", "label": f"l{row % 3}" if row % 4 else None}
         for row in range(NUM_SAMPLES)
     ]
+    for row, sample in enumerate(samples[:3]):
+        sample["words"] = [{"start_s": 0.5 * place, "end_s": 0.5 * place + 0.4, "text": "so"} for place in range(row)]
     lengths = [None if row % 4 == 1 else row % 3 for row in range(NUM_SAMPLES)]
     views = {
         "image": {"vectors": [None if row % 7 == 1 else rng.normal(size=6) for row in range(NUM_SAMPLES)]},
@@ -160,7 +162,7 @@ store = FeatureStore(repo_path=".")
 apply_total(store.config, Path.cwd(), skip_source_validation=False)
 before, after = (datetime(2026, month, 15, tzinfo=timezone.utc) for month in (1, 2))
 keys = json.loads(Path("keys.json").read_text())
-names = ["samples:label", "image:image", "text:text_embedding", "words:words", "words:words_end_s"]
+names = ["samples:label", "image:image", "text:text_embedding", "words:words_embedding", "words:words_embedding_end_s"]
 historical = {}
 for asked in (before, after):
     entities = pd.DataFrame({"key": keys, "event_timestamp": [asked] * len(keys)})
@@ -179,7 +181,7 @@ def test_export_feast_is_a_repository_that_feast_serves(store: features.Store, t
     subprocess.run([sys.executable, "-c", _FEAST], cwd=folder, check=True)
     historical, online = json.loads((folder / "found.json").read_text())
 
-    columns = ["label", "image", "text_embedding", "words", "words_end_s"]
+    columns = ["label", "image", "text_embedding", "words_embedding", "words_embedding_end_s"]
     expected = {row["key"]: [row[name] for name in columns] for row in store.table(list(store.views)).to_pylist()}
     assert historical["2"] == {key: expected[key] for key in keys}
     assert all(row == [None] * len(columns) for row in historical["1"].values())

@@ -26,6 +26,7 @@ def folder(tmp_path_factory):
         "frames": {"vectors": pairs, "times": times, "dtype": "float16"},
     }
     samples = [{"key": key, "label": "xy"[row % 2], "text": f"t{row}"} for row, key in enumerate(KEYS)]
+    samples[4]["words"] = [{"start_s": 0.5, "end_s": 1.0, "text": "hello"}]
     rejects = [{"key": "r", "stage": "clean", "reason": "silent", "dropped": "audio", "text": "too quiet"}]
     build_store(folder, samples, views, shard_rows=3, rejects=rejects)
     return folder
@@ -55,6 +56,7 @@ def test_sql_agrees_with_the_table_on_every_column(store):
         ("audio = [0.5, 0.5, 0.5]::float[3]", [1]),
         ("text_embedding[2] = 7", [7]),
         ("text = 't8'", [8]),
+        ("words[1].text = 'hello' and words[1].start_s < 1", [4]),
         ("frames[1][1] = 13 and frames_end_s[2] = 2", [13]),
         ("key in (select max(key) from samples)", [29]),
         ("false", []),

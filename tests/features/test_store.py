@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import features
+from features.check import check
 from features.errors import QueryError, ShardError, StoreError
+from features.sample import SAMPLE_SCHEMA
+from features.shards import describe_shard, read_shard
 from features.store import Store
+from features.writing import write_shard
 
 NUM_SAMPLES = 40
 KEYS = [f"rec{row // 5:02}/{row % 5}" for row in range(NUM_SAMPLES)]
@@ -145,9 +150,9 @@ def test_table_puts_views_beside_samples(store):
     assert table["text"][1].as_py() == "text 1"
     assert table["text_embedding"][1].as_py() == [1, 2, 3]
     assert table["image"].null_count == 7
-    assert table["words"][5].as_py() == [[5, 5], [5, 5]]
-    assert table["words_end_s"][5].as_py() == [1, 3]
-    assert table["words_start_s"][7].as_py() is None
+    assert table["words_embedding"][5].as_py() == [[5, 5], [5, 5]]
+    assert table["words_embedding_end_s"][5].as_py() == [1, 3]
+    assert table["words_embedding_start_s"][7].as_py() is None
 
 
 def test_table_copies_no_vectors(store):
@@ -228,6 +233,21 @@ def test_store_names_a_shard_of_other_rows_or_columns(copied):
         store.get(KEYS[:1], "image")
     with pytest.raises(ShardError, match=r"lacks embedding of type fixed_size_list<item: halffloat>\[4\]"):
         store.get([store.manifest.shards[1].first_key], "image")
+
+
+def test_store_written_before_words_were_kept_has_none(copied):
+    manifest = features.open(copied).manifest
+    for shard in manifest.shards:
+        path = copied / "samples" / shard.file
+        write_shard(path, read_shard(path).drop_columns(["words"]).combine_chunks().to_batches()[0])
+    shards = tuple(describe_shard(shard.name, copied / "samples" / shard.file) for shard in manifest.shards)
+    replace(manifest, shards=shards).save(copied)
+
+    store = features.open(copied)
+    assert store.samples["words"].null_count == len(store) > 0
+    assert store.table(["image"]).column_names == [*SAMPLE_SCHEMA.names, "image"]
+    assert store.sql("select count(*) as n from samples where words is null").to_pylist() == [{"n": len(store)}]
+    assert not [problem for problem in check(store) if problem.rule == "schema"]
 
 
 def test_store_names_missing_rejects(copied):

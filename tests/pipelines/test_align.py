@@ -126,6 +126,20 @@ def test_align_leaves_a_modality_absent_where_it_covers_nothing() -> None:
     assert rows[0]["audio"] is not None
 
 
+def test_align_hands_a_segment_the_words_whose_middle_lies_in_it_cut_off_at_its_edges() -> None:
+    words = [span(0.8, 1.1, text="a"), span(0.9, 1.3, text="b"), span(1.5, 1.7, text="c"), span(1.8, 2.4, text="d")]
+    intervals = [span(1.0, 2.0, key="x"), span(5.0, 6.0, key="y")]
+    rows, _ = ALIGN(recording(intervals=intervals, words=words))
+    assert [(word["start_s"], word["end_s"], word["text"]) for word in rows[0]["words"]] == [
+        (1.0, 1.3, "b"),
+        (1.5, 1.7, "c"),
+    ]
+    assert rows[1]["words"] == []
+    assert ALIGN(recording(intervals=intervals))[0][0]["words"] is None
+    (whole,), _ = ALIGN(recording(words=[*words, span(9.8, 10.1, text="e"), span(10.4, 10.8, text="f")]))
+    assert [word["end_s"] for word in whole["words"]] == [1.1, 1.3, 1.7, 2.4, 10.0]
+
+
 def test_extent_is_what_any_modality_covers() -> None:
     assert media_extent(recording(audio_start_s=0.5)) == (0.0, 10.5)
     assert media_extent(recording(audio=None, frames=None)) is None

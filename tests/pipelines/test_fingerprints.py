@@ -14,6 +14,9 @@ SCHEMA = pa.schema(
         ("flag", pa.bool_()),
     ]
 )
+WORDS = pa.schema([("words", pa.list_(pa.struct([("start_s", pa.float64()), ("text", pa.string())])))])
+WORD = st.fixed_dictionaries({"start_s": st.none() | st.sampled_from([0.5, 1.5]), "text": st.none() | st.text("ab")})
+WORD_ROWS = st.lists(st.fixed_dictionaries({"words": st.none() | st.lists(WORD, max_size=3)}), max_size=4)
 ROWS = st.lists(
     st.fixed_dictionaries(
         {
@@ -51,6 +54,21 @@ def test_fingerprints_do_not_depend_on_what_lies_around(
     span = range(len(before), len(before) + len(rows))
 
     assert prints([*before, *rows, *after], range(len(before)), span)[1] == fingerprint(rows)
+
+
+@settings(deadline=None)
+@given(WORD_ROWS, WORD_ROWS, WORD_ROWS)
+def test_fingerprints_of_lists_are_those_of_their_values(
+    before: list[dict[str, Any]], left: list[dict[str, Any]], right: list[dict[str, Any]]
+) -> None:
+    alone, other, beside = (
+        pa.Table.from_pylist(rows, schema=WORDS) for rows in (left, right, [*before, *left, *right])
+    )
+    (found,), (of_other,) = (fingerprint_spans(0, table, [range(len(table))]) for table in (alone, other))
+    span = range(len(before), len(before) + len(left))
+    assert fingerprint_spans(0, beside, [span]) == fingerprint_spans(0, beside.slice(span.start), [range(len(left))])
+    assert fingerprint_spans(0, beside, [span]) == [found]
+    assert (found == of_other) == (left == right)
 
 
 def test_fingerprints_do_not_depend_on_the_memory_behind_a_column() -> None:

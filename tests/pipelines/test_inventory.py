@@ -4,9 +4,13 @@ import pytest
 from counting import publish_sources, publish_texts
 
 from features.errors import StageError
-from features.shards import read_shard
+from features.sample import MEDIA_SCHEMA, media_row
+from features.shards import describe_shard, read_shard, shard_writer
 from pipelines.ingest import read_raw
 from pipelines.inventory import INVENTORY_SCHEMA, read_inventory
+from pipelines.job import ShardRecord
+from pipelines.media.spans import span
+from pipelines.stage import publish_stage
 
 
 def test_read_inventory_lists_all_samples_by_key_with_their_places(tmp_path: Path) -> None:
@@ -22,6 +26,18 @@ def test_read_inventory_lists_all_samples_by_key_with_their_places(tmp_path: Pat
         assert row["text"] == texts[row["key"]]
         assert row["has_text"] == (row["digest_text"] is not None) == (row["text"] is not None)
         assert (row["has_audio"], row["source"]) == (False, "")
+
+
+def test_read_inventory_has_the_words_of_each_sample_without_what_is_not_theirs(tmp_path: Path) -> None:
+    said = {"a": [span(0.5, 1.0, text="one")], "b": [], "c": None}
+    with shard_writer(tmp_path / "s.arrow", MEDIA_SCHEMA) as writer:
+        for key, words in said.items():
+            identity = dict.fromkeys(("key", "recording", "group", "source_digest"), key)
+            writer.append(media_row(**identity, split="train", variant=0, words=words))
+    record = ShardRecord(describe_shard("s", tmp_path / "s.arrow"), "", 3, ())
+    publish_stage(tmp_path, stage="align", settings={}, records=[record], before=tmp_path / "none")
+    words = read_inventory([tmp_path])["words"].to_pylist()
+    assert words == [[{"start_s": 0.5, "end_s": 1.0, "text": "one"}], [], None]
 
 
 def test_read_inventory_names_the_files_of_each_recording(tmp_path: Path) -> None:

@@ -8,7 +8,12 @@ from media_files import pixels, tone
 
 from pipelines.media.audio import from_pcm16, peak_dbfs, to_pcm16
 from pipelines.media.pixels import decode_pixels, encode_jpeg, encode_png
-from pipelines.media.variants import vary_audio, vary_frames, vary_image, vary_text
+from pipelines.media.spans import span
+from pipelines.media.variants import reorder, vary_audio, vary_frames, vary_image, vary_order
+
+
+def vary_text(text: str, rng: np.random.Generator, *, drop: float, swap: float) -> str:
+    return reorder(text, None, vary_order(len(text.split()), rng, drop=drop, swap=swap))[0]
 
 
 def seeded(seed: int = 0) -> np.random.Generator:
@@ -39,6 +44,22 @@ def test_vary_text_does_what_it_is_asked() -> None:
 def test_vary_text_is_pinned() -> None:
     # Stored variants are identified by their seed: the same seed must give the same words for ever.
     assert vary_text("a b c d e f g h", seeded(7), drop=0.3, swap=0.3) == "a b c f h e"
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=6), seeds, ratios, ratios)
+def test_reordered_words_are_the_text_at_rising_times_of_the_original(
+    spoken: list[str], seed: int, drop: float, swap: float
+) -> None:
+    words = [span(float(place), place + 0.5, text=word) for place, word in enumerate(spoken)]
+    varied, timed = reorder(" ".join(spoken), words, vary_order(len(spoken), seeded(seed), drop=drop, swap=swap))
+    starts_s = [word["start_s"] for word in timed or ()]
+    assert " ".join(word["text"] for word in timed or ()) == varied
+    assert starts_s == sorted(set(starts_s))
+    assert all(word["end_s"] == word["start_s"] + 0.5 for word in timed or ())
+
+
+def test_reorder_knows_no_times_of_words_that_are_not_those_of_the_text() -> None:
+    assert reorder("it is", [span(0.0, 1.0, text="it's")], [1, 0]) == ("is it", None)
 
 
 @given(st.lists(st.integers(-32768, 32767), max_size=200), seeds)

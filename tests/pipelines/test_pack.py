@@ -17,7 +17,8 @@ from features.shards import describe_shard, shard_writer
 from pipelines.digests import sample_digests
 from pipelines.job import ShardRecord
 from pipelines.lock import writing
-from pipelines.pack import pack
+from pipelines.media.spans import span
+from pipelines.pack import pack, packed_sample
 from pipelines.params import PackParams
 from pipelines.stage import publish_stage
 
@@ -66,6 +67,13 @@ def test_packed_metadata_names_the_raw_files_as_the_store_does(segments: Path, t
     assert run(segments, store_of(tmp_path / "features"), packed) == before
     assert run(segments, store_of(tmp_path / "features", source="moved.mp4"), packed) != before
     assert sources(packed / "train-000000.tar") == ["moved.mp4", "moved.mp4"]
+
+
+def test_packed_metadata_has_the_words_with_their_times_alone() -> None:
+    sample = {**media_row(key="a", words=[span(0.5, 1.0, text="so")]), "source": ""}
+    timeline = json.loads(packed_sample(sample, {})["json"])["timeline"]
+    assert timeline["words"] == [{"start_s": 0.5, "end_s": 1.0, "text": "so"}]
+    assert json.loads(packed_sample({**sample, "words": None}, {})["json"])["timeline"]["words"] is None
 
 
 def test_pack_says_that_the_store_lacks_a_sample(segments: Path, tmp_path: Path) -> None:
