@@ -24,6 +24,12 @@ class Reason(StrEnum):
     CLIPPED = "clipped"  # reached beyond the recording and was shortened
     BAD_TRANSCRIPT = "bad_transcript"
     BAD_LABELS = "bad_labels"
+    OUT_OF_ORDER = "out_of_order"  # intervals that the file does not have in order of time
+    OVERLAP = "overlap"  # cues that are on at the same time
+    WRONG_UNIT = "wrong_unit"  # times that would fit the recording in another unit than seconds
+    OTHER_RECORDING = "other_recording"  # times that fit no recording of this length, or none with this sound
+    SHIFTED = "shifted"  # times that would fit the sound better elsewhere
+    LENGTH_MISMATCH = "length_mismatch"  # audio and video of very different length
     NON_FINITE = "non_finite"  # the encoder gave NaN or infinity
     NOT_ENCODABLE = "not_encodable"  # the encoder failed on it
     TOO_LARGE = "too_large"  # encoding it alone takes more memory than there is

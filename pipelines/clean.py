@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,15 +21,29 @@ from pipelines.lock import writing
 from pipelines.media.audio import check_not_silent, normalise_loudness, to_pcm16
 from pipelines.media.container import AudioRequest, VideoRequest, decode_recording
 from pipelines.media.image import clean_image
+from pipelines.media.spans import Notice, Span
 from pipelines.media.text import clean_text
 from pipelines.media.tracks import AudioTrack
-from pipelines.media.transcript import parse_labels, parse_transcript
+from pipelines.media.transcripts.parse import parse_labels, parse_transcript
+from pipelines.media.transcripts.transcript import Choice
 from pipelines.params import BeamParams, CleanParams
 from pipelines.raw import FILE_COLUMNS, content_digest, open_file, read_file, source_digest
 from pipelines.reuse import read_made, with_made
 from pipelines.stage import Outcome, ShardStep, check_ratio, known_records, publish_stage, say_outcome
 
-_LIBRARIES = ["av", "ftfy", "numpy", "opencv-python-headless", "pillow", "pyarrow", "torchaudio"]
+_LIBRARIES = [
+    "av",
+    "ftfy",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "praatio",
+    "pyarrow",
+    "pympi-ling",
+    "srt",
+    "torchaudio",
+    "webvtt-py",
+]
 # What is made of a recording's raw content, and of nothing else that is known of it.
 _MEDIA_FIELDS = (
     "text",
@@ -147,18 +161,20 @@ class Clean:
 
     def _make_media(self, work: "_Work") -> list[Reject]:
         """Fill the media fields from the raw content, and say what of it cannot be used."""
-        return [
+        lost = [
             Reject(work.row["key"], "clean", error.reason, dropped, str(error))
             for dropped, fill in (
                 ("text", self._fill_text),
                 ("image", self._fill_image),
                 ("video", self._fill_video),
                 ("audio", self._fill_audio),
-                ("text", self._fill_cues),
+                ("text", self._fill_transcript),
                 ("part", self._fill_labels),
             )
             if (error := _attempt(fill, work))
         ]
+        odd = [Reject(work.row["key"], "clean", one.reason, one.dropped, one.text) for one in work.notices]
+        return lost + odd
 
     def _fill_text(self, work: "_Work") -> None:
         if work.row["text"] is not None:
@@ -200,11 +216,22 @@ class Clean:
     def _audio_request(self) -> AudioRequest:
         return AudioRequest(stream=self.params.audio.stream, rate_hz=self.params.audio.rate_hz)
 
-    def _fill_cues(self, work: "_Work") -> None:
-        cues, transcript = work.cleaned["cues"], work.row["transcript"]
-        if transcript is not None:
-            cues = parse_transcript(read_file(transcript, self.base), transcript["suffix"])
-        work.cleaned["cues"] = [{**cue, "text": self._cue_text(cue["text"])} for cue in cues or ()] or None
+    def _fill_transcript(self, work: "_Work") -> None:
+        """Cues, words and labels of the transcript file, or else the cues that came with the video."""
+        cues, words, file = work.cleaned["cues"], None, work.row["transcript"]
+        if file is not None:
+            found = parse_transcript(read_file(file, self.base), file["suffix"], self._choice(work))
+            cues, words = found.cues, self._clean_spans(found.words)
+            work.cleaned["labels"], work.notices = found.labels or None, found.notices
+        work.cleaned["cues"] = self._clean_spans(cues) or None
+        work.cleaned["words"] = [word for word in words or () if word["text"]] or None
+
+    def _choice(self, work: "_Work") -> Choice:
+        tiers = self.params.transcript.model_dump(exclude={"stream"})
+        return Choice(recording=work.row["key"], **tiers)
+
+    def _clean_spans(self, spans: Sequence[Span] | None) -> list[Span]:
+        return [{**span, "text": self._cue_text(span["text"])} for span in spans or ()]
 
     def _cue_text(self, text: str | None) -> str | None:
         """A cue's cleaned text; None for one of which nothing is left: its segment then has no text."""
@@ -230,16 +257,20 @@ class Clean:
 
     def _fill_labels(self, work: "_Work") -> None:
         if work.row["labels"] is not None:
-            work.cleaned["labels"] = parse_labels(read_file(work.row["labels"], self.base))
+            file = work.row["labels"]
+            work.cleaned["labels"] = None  # those of the transcript, which are a second set
+            work.cleaned["labels"] = parse_labels(read_file(file, self.base), file["suffix"], self._choice(work))
 
 
 @dataclass
 class _Work:
-    """One recording while it is cleaned: what ingest knows, what is done, and the audio that came with the video."""
+    """One recording while it is cleaned: what ingest knows, what is done, the audio that came with the video, and what
+    is odd."""
 
     row: dict[str, Any]
     cleaned: MediaRow
     track: AudioTrack | None = None
+    notices: list[Notice] = field(default_factory=list)
 
 
 def _attempt(fill: Callable[[_Work], None], work: _Work) -> MediaError | None:

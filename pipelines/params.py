@@ -83,9 +83,14 @@ class CleanVideoParams(Block):
 
 
 class CleanTranscriptParams(Block):
-    """Which embedded subtitle stream is the transcript when no transcript file is given."""
+    """Which embedded subtitle stream is the transcript when no transcript file is given, and which tiers of a TextGrid
+    or an ELAN file are its text, words and labels: names or patterns as "*@anna"; None leaves it to how they are
+    called."""
 
     stream: Annotated[int, Field(ge=0)]
+    text_tier: str | None
+    word_tier: str | None
+    label_tier: str | None
 
 
 class CleanParams(Block):

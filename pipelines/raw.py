@@ -17,6 +17,7 @@ from features.sample import SPAN
 
 FILE_COLUMNS = ("image", "audio", "video", "transcript", "labels")
 COLUMNS = ("key", "text", *FILE_COLUMNS, "label", "group", "split", "start_s", "end_s")
+KEYED_SUFFIXES = (".ctm", ".rttm")  # such a file may tell of several recordings, by their keys
 VARIANT_MARK = "~"  # "rec7/0003~1" is the first augmented copy of "rec7/0003"
 
 # A file, or a stretch of one (a member of a tar): offset and size are null for a whole file until it is measured.
@@ -131,9 +132,11 @@ def content_digest(row: dict[str, Any]) -> str:
 
 def source_digest(row: dict[str, Any]) -> str:
     """Digest of all raw content that the media of a recording are made of: its text, the bytes of its files, and the
-    suffixes that tell decoders their formats. What files are called and where they lie does not count."""
+    suffixes that tell decoders their formats. What files are called and where they lie does not count; the key does
+    where it tells which part of a file is of this recording."""
     files = {column: [row[column]["suffix"], row[column]["digest"]] for column in FILE_COLUMNS if row[column]}
-    return digest_json([files, row["text"]])
+    keyed = [row["key"]] if any(suffix in KEYED_SUFFIXES for suffix, _ in files.values()) else []
+    return digest_json([files, row["text"], *keyed])
 
 
 def source_uris(row: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from av.error import FFmpegError
 from features.reasons import MediaError, Reason
 from pipelines.media.declared import allowed_shortfall_s
 from pipelines.media.spans import Span, by_time, span
-from pipelines.media.transcript import plain_cue
+from pipelines.media.transcripts.subtitles import plain_cue
 
 MAX_BACKSTEP_S = 1.0  # a clock that runs back further has started anew, and time has no meaning any more
 

@@ -1,9 +1,21 @@
 """Spans: stretches of a recording's timeline with what is known of them."""
 
+from dataclasses import dataclass
 from typing import Any
+
+from features.reasons import Reason
 
 Span = dict[str, Any]
 """One value of features.sample.SPAN: start_s, end_s, key, text, label, meta."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What is odd about a recording as a whole, with its numbers. dropped is "nothing" or "part", as of a reject."""
+
+    reason: Reason
+    text: str
+    dropped: str = "nothing"
 
 
 def span(

@@ -7,20 +7,30 @@ from features.errors import SourceError
 from features.reasons import Reason
 from pipelines.job import Reject
 from pipelines.raw import RawSample, file_ref, is_text, read_file
-from pipelines.sources.names import INLINE, column_of, lost_inline, split_suffix, take_inline
+from pipelines.sources.names import (
+    INLINE,
+    column_of,
+    column_of_json,
+    lost_inline,
+    preference,
+    split_suffix,
+    take_inline,
+)
 
 
 def list_folder(source: str, fs: Any, root: str) -> tuple[list[RawSample], list[Reject]]:
     """The samples below a folder; the key is the path from it, without the suffix.
 
-    A file that is of no known kind, or the second of its kind for one stem, is a reject.
+    A file that is of no known kind, or the second of its kind for one stem, is a reject. Of several transcripts the one
+    that tells the most is taken; a .json file is one if it has the segments that Whisper writes.
     """
     samples: dict[str, RawSample] = {}
     places: dict[tuple[str, str], str] = {}
     rejects: list[Reject] = []
-    for relative in _files(fs, root):
+    for relative in sorted(_files(fs, root), key=lambda name: preference(split_suffix(name)[1])):
         key, suffix = split_suffix(relative)
-        column = column_of(suffix)
+        uri = f"{source.rstrip('/')}/{relative}"
+        column = _column(suffix, uri)
         if column is None:
             text = f"{relative}: files with suffix {suffix!r} are of no use here: remove it or name it in a manifest"
             rejects.append(Reject(relative, "ingest", Reason.UNKNOWN_FILE, "part", text))
@@ -32,7 +42,7 @@ def list_folder(source: str, fs: Any, root: str) -> tuple[list[RawSample], list[
             rejects.append(Reject(key, "ingest", Reason.DUPLICATE, "part", text))
         else:
             sample = samples.setdefault(key, RawSample(key=key, where=f"file {relative}"))
-            lost = _take(sample, column, f"{source.rstrip('/')}/{relative}")
+            lost = _take(sample, column, uri)
             rejects += [lost] if lost else []
     if not samples:
         raise SourceError(f"{source} holds no text, image, audio or video: point ingest.source at recordings")
@@ -54,6 +64,16 @@ def _files(fs: Any, root: str) -> list[str]:
             else:
                 files.append(str(PurePosixPath(path).relative_to(root)))
     return sorted(files)
+
+
+def _column(suffix: str, uri: str) -> str | None:
+    column = column_of(suffix)
+    if column != "meta" or not is_text(uri):
+        return column
+    try:
+        return column_of_json(read_file(file_ref(uri)))
+    except OSError:
+        return column  # where it is a reject with the cause
 
 
 def _take(sample: RawSample, column: str, uri: str) -> Reject | None:

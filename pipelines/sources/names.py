@@ -6,18 +6,25 @@ from typing import Any
 
 from features.reasons import Reason
 from pipelines.job import Reject
+from pipelines.media.transcripts.whisper import is_whisper
 from pipelines.raw import COLUMNS, FILE_COLUMNS, RawSample
 
+# Of several in a folder the first one here is taken: the one that tells the most.
+_TRANSCRIPTS = (
+    *(".textgrid", ".eaf", ".transcript.json", ".whisper.json", ".json", ".transcript.tsv", ".transcript.csv"),
+    *(".vtt", ".srt", ".tsv", ".ctm"),
+)
 _COLUMN_OF_SUFFIX = {
     **dict.fromkeys((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"), "image"),
     **dict.fromkeys((".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac"), "audio"),
     **dict.fromkeys((".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts"), "video"),
-    **dict.fromkeys((".srt", ".vtt"), "transcript"),
-    ".labels.csv": "labels",
+    **dict.fromkeys(_TRANSCRIPTS, "transcript"),
+    **dict.fromkeys((".labels.csv", ".labels.tsv", ".labels.textgrid", ".labels.eaf", ".rttm"), "labels"),
     ".txt": "text",
     ".cls": "label",
-    ".json": "meta",
+    ".json": "meta",  # unless its content is a transcript
 }
+_DOUBLE_SUFFIXES = tuple(suffix for suffix in _COLUMN_OF_SUFFIX if suffix.count(".") > 1)
 INLINE = ("text", "label", "meta")  # small enough to be read while listing
 
 
@@ -26,9 +33,24 @@ def column_of(suffix: str) -> str | None:
     return _COLUMN_OF_SUFFIX.get(suffix.lower())
 
 
+def column_of_json(content: bytes) -> str:
+    """What a file ending in .json is beside a recording: its transcript, if it has the segments that Whisper writes,
+    else its metadata."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return "meta"  # where it is a reject with the cause
+    return "transcript" if is_whisper(found) else "meta"
+
+
+def preference(suffix: str) -> int:
+    """Which of the transcripts of one sample is taken: the one with the least number."""
+    return _TRANSCRIPTS.index(suffix.lower()) if suffix.lower() in _TRANSCRIPTS else 0
+
+
 def split_suffix(name: str) -> tuple[str, str]:
-    """Stem and suffix of a file name; the double suffix .labels.csv counts as one."""
-    for suffix in (".labels.csv",):
+    """Stem and suffix of a file name; a double suffix as .labels.csv counts as one."""
+    for suffix in _DOUBLE_SUFFIXES:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)], suffix
     stem, dot, suffix = name.rpartition(".")
@@ -45,7 +67,7 @@ def take_inline(sample: RawSample, column: str, content: bytes) -> Reject | None
             sample.label = text.strip() or None
         else:
             sample.text = text.strip()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return lost_inline(sample, column, Reason.UNDECODABLE, f"is no valid UTF-8 {column} ({error}): mend the file")
     return None
 

@@ -8,7 +8,7 @@ from typing import Any
 from features.reasons import Reason
 from pipelines.job import Reject
 from pipelines.raw import RawSample, file_ref, is_text
-from pipelines.sources.names import INLINE, column_of, take_inline
+from pipelines.sources.names import INLINE, column_of, column_of_json, take_inline
 
 
 def list_tars(uris: list[str], fs: Any, paths: list[str]) -> tuple[list[RawSample], list[Reject]]:
@@ -32,6 +32,8 @@ def _list_tar(file: Any, uri: str) -> tuple[list[RawSample], list[Reject]]:
     try:
         for member in _members(file):
             key, column = _place(member.name)
+            if column == "meta":
+                column = column_of_json(_read(file, member))
             if column is None or not is_text(member.name):
                 text = f"{uri}: member {member.name!r} is of no known kind, or its name is no valid UTF-8"
                 rejects.append(Reject(key, "ingest", Reason.UNKNOWN_FILE, "part", text))
@@ -76,5 +78,9 @@ def _take(sample: RawSample, column: str, member: tarfile.TarInfo, uri: str, fil
     if column not in INLINE:
         sample.files[column] = file_ref(uri, member=member.name, offset=member.offset_data, size=member.size)
         return None
+    return take_inline(sample, column, _read(file, member))
+
+
+def _read(file: Any, member: tarfile.TarInfo) -> bytes:
     file.seek(member.offset_data)
-    return take_inline(sample, column, file.read(member.size))
+    return bytes(file.read(member.size))

@@ -25,7 +25,7 @@ CLEAN = {
     "image": {"size_px": 64},
     "audio": {"rate_hz": 16000, "loudness_lufs": -23.0, "silence_dbfs": -60.0, "stream": 0},
     "video": {"rate_hz": 4.0, "size_px": 64, "stream": 0},
-    "transcript": {"stream": 0},
+    "transcript": {"stream": 0, "text_tier": None, "word_tier": None, "label_tier": None},
 }
 
 

@@ -135,6 +135,49 @@ def test_clean_cleans_the_text_of_every_interval(clean: Clean, tmp_path: Path) -
     assert [(reject.key, reject.reason, reject.dropped) for reject in rejects] == [("b", Reason.TOO_LONG, "text")]
 
 
+WHISPER = (
+    '[{"start": 0.5, "end": 1.5, "text": "itâ€™s  one", "words": ['
+    '{"word": " itâ€™s", "start": 0.5, "end": 0.75}, {"word": "\\u0007", "start": 0.75, "end": 1}, '
+    '{"word": " one", "start": 1, "end": 1.5}, {"word": " 1"}]}]'
+)
+
+
+def test_clean_takes_words_with_their_times_and_says_which_have_none(clean: Clean, tmp_path: Path) -> None:
+    write_video(tmp_path)
+    (tmp_path / "rec.json").write_text(WHISPER)
+    rows, rejects = clean(raw(video="rec.mp4", transcript="rec.json"))
+    assert [cue["text"] for cue in rows[0]["cues"]] == ["it's one"]
+    assert [(one["start_s"], one["end_s"], one["text"]) for one in rows[0]["words"]] == [
+        (0.5, 0.75, "it's"),
+        (1, 1.5, "one"),
+    ]
+    assert [(reject.key, reject.stage, reject.reason, reject.dropped) for reject in rejects] == [
+        ("rec", "clean", Reason.BAD_INTERVAL, "part")
+    ]
+
+
+def test_clean_keeps_a_recording_as_it_is_whose_cues_are_out_of_order(clean: Clean, tmp_path: Path) -> None:
+    write_video(tmp_path)
+    (tmp_path / "rec.srt").write_text("00:00:01,000 --> 00:00:02,000\ntwo\n\n00:00:00,000 --> 00:00:01,000\none\n")
+    rows, rejects = clean(raw(video="rec.mp4", transcript="rec.srt"))
+    assert [cue["text"] for cue in rows[0]["cues"]] == ["one", "two"]
+    assert [(reject.reason, reject.dropped) for reject in rejects] == [(Reason.OUT_OF_ORDER, "nothing")]
+
+
+def test_clean_takes_labels_of_the_transcript_unless_there_is_a_file_of_labels(clean: Clean, tmp_path: Path) -> None:
+    write_video(tmp_path)
+    (tmp_path / "rec.csv").write_text("start_s,end_s,text,label\n0,1,hi,glad\n")
+    (tmp_path / "rec.rttm").write_text(
+        "SPEAKER rec 1 0 1 <NA> <NA> anna <NA> <NA>\nSPEAKER other 1 0 1 <NA> <NA> bob <NA> <NA>\n"
+    )
+    rows, rejects = clean(raw(video="rec.mp4", transcript="rec.csv"))
+    assert [label["label"] for label in rows[0]["labels"]] == ["glad"]
+    rows, more = clean(raw(video="rec.mp4", transcript="rec.csv", labels="rec.rttm"))
+    assert [label["label"] for label in rows[0]["labels"]] == ["anna"]
+    assert [cue["text"] for cue in rows[0]["cues"]] == ["hi"]
+    assert rejects == more == []
+
+
 def test_clean_drops_a_broken_transcript_and_labels_and_says_so(clean: Clean, tmp_path: Path) -> None:
     write_video(tmp_path)
     (tmp_path / "rec.srt").write_text("this is no transcript")

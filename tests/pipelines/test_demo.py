@@ -6,7 +6,7 @@ from features.rev import digest_file
 from pipelines.clean import clean
 from pipelines.demo import make_demo, plan_recordings
 from pipelines.ingest import ingest
-from pipelines.media.transcript import parse_labels
+from pipelines.media.transcripts.parse import parse_labels
 from pipelines.params import (
     BeamParams,
     CleanAudioParams,
@@ -62,7 +62,7 @@ def test_make_demo_same_params_same_bytes_on_fewer_threads_over_an_older_version
 
 def test_make_demo_labels_every_digit(demo: Path) -> None:
     for recording in plan_recordings(PARAMS):
-        labels = parse_labels((demo / "recordings" / f"{recording.stem}.labels.csv").read_bytes())
+        labels = parse_labels((demo / "recordings" / f"{recording.stem}.labels.csv").read_bytes(), ".csv")
         assert [span["label"] for span in labels] == [str(shown.digit) for shown in recording.shown]
 
 
@@ -90,7 +90,7 @@ def test_make_demo_broken_recordings_become_what_the_notes_say(demo: Path, tmp_p
             image=CleanImageParams(size_px=128),
             audio=CleanAudioParams(rate_hz=16_000, loudness_lufs=-23.0, silence_dbfs=-60.0, stream=0),
             video=CleanVideoParams(rate_hz=2.0, size_px=128, stream=0),
-            transcript=CleanTranscriptParams(stream=0),
+            transcript=CleanTranscriptParams(stream=0, text_tier=None, word_tier=None, label_tier=None),
             shard_samples=8,
             max_reject_ratio=1.0,
         ),

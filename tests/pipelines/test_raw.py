@@ -80,6 +80,11 @@ def test_source_digest_sees_all_that_decides_the_media_and_no_names() -> None:
     assert len({source_digest(other) for other in (row, *others)}) == len(others) + 1
 
 
+def test_source_digest_sees_the_key_where_a_file_may_tell_of_several_recordings() -> None:
+    row = _recording(key="a", audio=_digested("a.wav", "1"), transcript=_digested("all.ctm", "2"))
+    assert source_digest({**row, "key": "b"}) != source_digest(row)
+
+
 def test_source_digest_is_the_same_for_a_file_and_a_member_of_a_tar() -> None:
     member = {**file_ref("set.tar", member="x/a.mp4", offset=512, size=4), "digest": "1"}
     assert source_digest(_recording(video=member)) == source_digest(_recording(video=_digested("a.mp4", "1")))

@@ -60,6 +60,43 @@ def test_folder_spreads_a_json_file_over_the_sample(tmp_path: Path) -> None:
     assert sample.meta == {"x": [1]}
 
 
+def test_folder_knows_transcripts_and_labels_by_their_suffixes(tmp_path: Path) -> None:
+    _write(tmp_path, a__TextGrid="", b__eaf="", c__ctm="", d__tsv="", e__transcript__json="", f__whisper__json="")
+    _write(tmp_path, g__rttm="", h__labels__TextGrid="", i__labels__tsv="", j__labels__eaf="", k__transcript__csv="")
+    samples, rejects = _list(tmp_path)
+
+    assert rejects == []
+    assert {key: list(sample.files) for key, sample in samples.items()} == {
+        **{key: ["transcript"] for key in "abcdefk"},
+        **{key: ["labels"] for key in "ghij"},
+    }
+    assert samples["k"].files["transcript"]["suffix"] == ".csv"
+
+
+def test_folder_takes_json_with_segments_for_a_transcript(tmp_path: Path) -> None:
+    segment = '{"start": 0, "end": 1, "text": "hi"}'
+    _write(tmp_path, a__json=f'{{"text": "hi", "segments": [{segment}]}}', b__json=f"[{segment}]")
+    _write(tmp_path, c__txt="hi", c__json='{"segments": [{"start": 0, "end": 1, "topic": "x"}]}')
+    samples, rejects = _list(tmp_path)
+
+    assert rejects == []
+    assert list(samples["a"].files) == list(samples["b"].files) == ["transcript"]
+    assert list(samples["c"].meta) == ["segments"]
+
+
+def test_folder_takes_the_transcript_that_tells_the_most(tmp_path: Path) -> None:
+    whisper = '{"text": "hi", "segments": []}'
+    _write(tmp_path, a__json=whisper, a__srt="", a__tsv="", a__vtt="", a__txt="hi", b__ctm="", b__srt="", c__eaf="")
+    _write(tmp_path, c__json='{"label": "x"}')
+    samples, rejects = _list(tmp_path)
+
+    chosen = {key: Path(sample.files["transcript"]["uri"]).name for key, sample in samples.items()}
+    assert chosen == {"a": "a.json", "b": "b.srt", "c": "c.eaf"}
+    assert samples["c"].label == "x"
+    assert _facts(rejects) == [*[("a", "duplicate", "part")] * 3, ("b", "duplicate", "part")]
+    assert "a.vtt is a second transcript beside a.json, which is kept" in rejects[0].text
+
+
 def test_folder_takes_keys_from_nested_paths(tmp_path: Path) -> None:
     _write(tmp_path / "b" / "c", x__wav=b"w")
     _write(tmp_path / "b", x__wav=b"w", x__y__wav=b"w")

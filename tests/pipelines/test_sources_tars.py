@@ -176,3 +176,18 @@ def test_tar_members_keep_the_suffix_by_which_they_are_read(tmp_path: Path) -> N
         "video": ".mp4",
         "transcript": ".srt",
     }
+
+
+def test_tar_members_that_are_transcripts_are_known_by_suffix_or_content(tmp_path: Path) -> None:
+    whisper = b'{"segments": [{"start": 0, "end": 1, "text": "hi"}]}'
+    _tar(
+        tmp_path / "a.tar", {"one.json": whisper, "one.labels.tsv": b"", "two.json": b'{"label": "x"}', "two.eaf": b""}
+    )
+    samples, rejects = _list(tmp_path / "a.tar")
+    assert rejects == []
+    assert read_file(samples["one"].files["transcript"]) == whisper
+    assert {key: sorted(sample.files) for key, sample in samples.items()} == {
+        "one": ["labels", "transcript"],
+        "two": ["transcript"],
+    }
+    assert samples["two"].label == "x"

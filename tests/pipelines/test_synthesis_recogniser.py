@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.media.transcript import parse_transcript
+from pipelines.media.transcripts.parse import parse_transcript
 from pipelines.synthesis.recogniser import FILLERS, MISHEARD, Recogniser, srt_time
 from pipelines.synthesis.script import DIGIT_WORDS, recording_length_s, time_digits
 
@@ -59,7 +59,7 @@ def test_transcribe_writes_cues_near_their_digits(digits: list[int], seed: int) 
     intervals = time_digits([0.4] * len(digits), rng)
     length_s = recording_length_s(intervals)
     srt = Recogniser(misheard=0, missing=0, filler=0).transcribe(digits, intervals, length_s, rng)
-    cues = parse_transcript(srt, ".srt")
+    cues = parse_transcript(srt.encode(), ".srt").cues
     assert [cue["text"] for cue in cues] == [DIGIT_WORDS[digit] for digit in digits]
     end_s = 0.0
     for cue, interval in zip(cues, intervals, strict=True):
