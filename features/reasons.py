@@ -21,6 +21,8 @@ class Reason(StrEnum):
     DUPLICATE = "duplicate"
     BAD_INTERVAL = "bad_interval"  # ends before it starts
     OUTSIDE_MEDIA = "outside_media"  # lies where the recording has nothing
+    UNCOVERED = "uncovered"  # audio or video has only a part of it
+    NOTHING_TO_CUT = "nothing_to_cut"  # the recording lacks what it is to be cut by
     CLIPPED = "clipped"  # reached beyond the recording and was shortened
     BAD_TRANSCRIPT = "bad_transcript"
     BAD_LABELS = "bad_labels"

@@ -1,26 +1,33 @@
 """Align: cut recordings into segments whose text, audio, frames and image share one clock."""
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from features.reasons import Reason
+from features.errors import ConfigError
+from features.reasons import MediaError, Reason
 from features.rev import library_versions
-from features.sample import MEDIA_SCHEMA, MediaRow, media_row
+from features.sample import MEDIA_SCHEMA, MediaRow
 from pipelines.code import stage_code
 from pipelines.digests import sample_digests
 from pipelines.job import Reject
-from pipelines.media.audio import slice_pcm16
-from pipelines.media.frames import key_frame, slice_frames
+from pipelines.media.segments import Interval, Loss, Rules, Segment, cut_span, hull
+from pipelines.media.slicing import choose_cut, cut_segment, keep_whole, media_tracks, text_in
+from pipelines.media.spans import Span
 from pipelines.params import AlignParams, BeamParams
+from pipelines.proposals import Proposal, propose
 from pipelines.stage import Outcome, read_rows, run_stage, tasks_per_shard
 
-_PCM_BYTES = 2
-_ANY_TIME = (-math.inf, math.inf)
+_RULES = {"min_s", "max_s", "pad_s", "uncovered"}
+_BLOCKS = {"window", "voice", "shots", "words"}  # of params.yaml, each for cutting by what it is called
+_MODULES = {"voice": "pipelines.media.voice", "shots": "pipelines.media.shots"}
+_EXTRAS = {"voice": {"silero_vad": "weights"}, "shots": {"scenedetect": "shots"}}  # imported name -> extra
+_LIBRARIES = {"voice": ["torch", "torchaudio"], "shots": ["opencv-python-headless", "scenedetect-headless"]}
 
 
 def align(params: AlignParams, before: Path, folder: Path, beam: BeamParams) -> None:
@@ -39,18 +46,34 @@ def align(params: AlignParams, before: Path, folder: Path, beam: BeamParams) -> 
 
 
 def align_settings(params: AlignParams) -> dict[str, Any]:
-    """All that decides what a shard of recordings becomes besides its content."""
-    return {
-        **params.model_dump(exclude={"max_reject_ratio"}),
-        "code": stage_code(__name__),
-        "libraries": library_versions(["numpy", "pyarrow"]),
+    """All that decides what a shard of recordings becomes besides its content: of what recordings are not cut by,
+    neither parameters nor code nor libraries do."""
+    _check_packages(params.by)
+    settings = {
+        **params.model_dump(exclude={"max_reject_ratio", *(_BLOCKS - {params.by})}),
+        "code": stage_code(__name__, unused=[module for by, module in _MODULES.items() if by != params.by]),
+        "libraries": library_versions(["numpy", "pyarrow", *_LIBRARIES.get(params.by, ())]),
     }
+    if params.by == "voice":
+        from pipelines.media.voice import weights_digest
+
+        settings["weights"] = weights_digest()
+    return settings
+
+
+def _check_packages(by: str) -> None:
+    for package, extra in _EXTRAS.get(by, {}).items():
+        if find_spec(package) is None:
+            raise ConfigError(
+                f"align.by is {by!r}, which needs the package {package}, and that is not installed: "
+                f"run pip install -e '.[{extra}]'"
+            )
 
 
 @dataclass(frozen=True)
 class Align:
-    """Cuts one recording: by the manifest's intervals, else by its transcript's cues, else by its labelled intervals;
-    a sample with none of these passes through whole. Without audio and video only the manifest's intervals cut."""
+    """Cuts one recording by what the parameters say; a sample without audio and video passes through whole, unless the
+    manifest's intervals cut it."""
 
     params: AlignParams
     schema: ClassVar[pa.Schema] = MEDIA_SCHEMA
@@ -59,160 +82,73 @@ class Align:
         return read_rows(inputs.check())
 
     def __call__(self, row: MediaRow) -> Outcome:
-        extent = media_extent(row)
-        spans = row["intervals"] or row["cues"] or row["labels"]
-        if not spans or (extent is None and not row["intervals"]):
-            return [_whole(row, extent)], _without_timeline(row, spans)
+        tracks = media_tracks(row)
+        if not tracks and not (row["intervals"] and self.params.by in ("auto", "intervals")):
+            return [_with_digests(keep_whole(row, None, row["text"]))], _rejects(_without_timeline(row))
+        try:
+            proposal = propose(row, tracks, self.params)
+        except MediaError as error:
+            return [], _rejects([Loss(row["key"], error.reason, "sample", str(error))])
+        rows, losses = self._cut(row, tracks, proposal)
+        lost = [loss for loss in losses if loss.dropped == "sample"]
+        if not rows and all(loss.key != row["key"] for loss in lost):
+            first = lost[0]
+            text = f"none of its {len(proposal.spans)} segments could be cut; first: {first.text}"
+            losses.append(Loss(row["key"], first.reason, "sample", text))
+        return rows, _rejects(losses)
+
+    def _cut(
+        self, row: MediaRow, tracks: Mapping[str, Interval], proposal: Proposal
+    ) -> tuple[list[MediaRow], list[Loss]]:
+        rules = Rules(**self.params.model_dump(include=_RULES))
         rows: list[MediaRow] = []
-        rejects: list[Reject] = _text_beside_cues(row)
-        for index, span in enumerate(spans):
-            key = span["key"] or f"{row['key']}/{index:04d}"
-            bounds = clip_span(key, span, extent or _ANY_TIME, self.params.min_s)
-            if isinstance(bounds, Reject):
-                rejects.append(bounds)
-                continue
-            start_s, end_s, clipped = bounds
-            rejects += clipped
-            rows.append(cut_segment(row, key, span, start_s, end_s))
-        if not rows:
-            first = next(reject for reject in rejects if reject.dropped == "sample")
-            text = f"none of its {len(spans)} segments could be cut; first: {first.text}"
-            rejects.append(Reject(row["key"], "align", first.reason, "sample", text))
-        return rows, rejects
+        losses = [*_text_beside_cues(row), *proposal.losses]
+        for key, span in zip(proposal.keys(row["key"]), proposal.spans, strict=True):
+            interval = (span["start_s"], span["end_s"])
+            segments, lost = cut_span(key, interval, tracks, rules, partial(choose_cut, row))
+            losses += lost
+            if len(segments) > 1 and span["text"] and row["words"] is None:
+                losses.append(_undivided_text(key, len(segments)))
+            rows += [_with_digests(_take(row, tracks, segment, span, proposal)) for segment in segments]
+        return rows, losses
 
 
-def _without_timeline(row: MediaRow, spans: Sequence[dict[str, Any]] | None) -> list[Reject]:
+def _take(row: MediaRow, tracks: Mapping[str, Interval], segment: Segment, span: Span, proposal: Proposal) -> MediaRow:
+    text = text_in(row, segment, span, is_own=proposal.has_own_texts)
+    if proposal.by == "whole" and not segment.is_part:
+        first_s, last_s = hull(tracks)
+        if (segment.start_s, segment.end_s) == (round(first_s, 3), round(last_s, 3)):
+            # To the sample, where a cut would be to the millisecond, and to the letter.
+            return keep_whole(row, (first_s, last_s), text if row["cues"] else row["text"] or text)
+    return cut_segment(row, segment, span, text)
+
+
+def _with_digests(row: MediaRow) -> MediaRow:
+    return {**row, "digests": sample_digests(row)}
+
+
+def _rejects(losses: Iterable[Loss]) -> list[Reject]:
+    return [Reject(loss.key, "align", loss.reason, loss.dropped, loss.text) for loss in losses]
+
+
+def _without_timeline(row: MediaRow) -> list[Loss]:
+    spans = row["intervals"] or row["cues"] or row["labels"]
     if not spans:
         return []
     text = f"{len(spans)} segments are not cut, since it has no audio and no video: it stays whole"
-    return [Reject(row["key"], "align", Reason.OUTSIDE_MEDIA, "part", text)]
+    return [Loss(row["key"], Reason.OUTSIDE_MEDIA, "part", text)]
 
 
-def _text_beside_cues(row: MediaRow) -> list[Reject]:
+def _text_beside_cues(row: MediaRow) -> list[Loss]:
     if not (row["cues"] and row["text"]):
         return []
     text = "its text is a second one beside its transcript, whose cues are kept"
-    return [Reject(row["key"], "align", Reason.DUPLICATE, "part", text)]
+    return [Loss(row["key"], Reason.DUPLICATE, "part", text)]
 
 
-def media_extent(row: MediaRow) -> tuple[float, float] | None:
-    """First and last second of the recording that audio or video covers; None without a timeline."""
-    spans = []
-    if row["audio"] is not None:
-        duration_s = len(row["audio"]) / _PCM_BYTES / row["audio_rate_hz"]
-        spans.append((row["audio_start_s"], row["audio_start_s"] + duration_s))
-    if row["frames"] is not None:
-        spans.append((row["frame_times_s"][0], row["frames_end_s"]))
-    return (min(start for start, _ in spans), max(end for _, end in spans)) if spans else None
-
-
-def clip_span(
-    key: str, span: dict[str, Any], extent: tuple[float, float], min_s: float
-) -> tuple[float, float, list[Reject]] | Reject:
-    """The span within the recording, to the millisecond, with a reject for the part that was cut off.
-
-    A span that ends before it starts, lies outside of the recording or is shorter than min_s is a reject itself.
-    """
-    start_s, end_s = round(span["start_s"], 3), round(span["end_s"], 3)
-    first_s, last_s = round(extent[0], 3), round(extent[1], 3)
-    if end_s <= start_s:
-        text = f"segment {start_s} to {end_s} s ends before it starts: mend its transcript or labels"
-        return Reject(key, "align", Reason.BAD_INTERVAL, "sample", text)
-    if start_s >= last_s or end_s <= first_s:
-        text = f"segment {start_s} to {end_s} s lies outside of the recording, which covers {first_s} to {last_s} s"
-        return Reject(key, "align", Reason.OUTSIDE_MEDIA, "sample", text)
-    kept_start_s, kept_end_s = max(start_s, first_s), min(end_s, last_s)
-    if kept_end_s - kept_start_s < min_s:
-        text = f"segment {start_s} to {end_s} s has {kept_end_s - kept_start_s:.3f} s of media, align.min_s is {min_s}"
-        return Reject(key, "align", Reason.TOO_SHORT, "sample", text)
-    clipped = []
-    if (kept_start_s, kept_end_s) != (start_s, end_s):
-        text = f"segment {start_s} to {end_s} s shortened to {kept_start_s} to {kept_end_s} s, where the recording ends"
-        clipped = [Reject(key, "align", Reason.CLIPPED, "part", text)]
-    return kept_start_s, kept_end_s, clipped
-
-
-def cut_segment(row: MediaRow, key: str, span: dict[str, Any], start_s: float, end_s: float) -> MediaRow:
-    """One segment of a recording; times stay those of the recording. A modality that covers none of it is absent."""
-    audio, audio_start_s = None, None
-    if row["audio"] is not None:
-        audio = slice_pcm16(row["audio"], row["audio_rate_hz"], row["audio_start_s"], start_s, end_s)
-        audio_start_s = max(start_s, row["audio_start_s"]) if audio else None
-    frames, times_s, frames_end_s, image = None, None, None, row["image"]
-    if row["frames"] is not None:
-        shown = slice_frames(row["frame_times_s"], row["frames_end_s"], start_s, end_s)
-        if len(shown):
-            frames = [row["frames"][index] for index in shown]
-            times_s = [row["frame_times_s"][index] for index in shown]
-            frames_end_s = min(row["frames_end_s"], end_s)
-        image = image or _key_image(row, start_s, end_s)
-    segment = media_row(
-        key=key,
-        recording=row["key"],
-        group=row["group"],
-        split=row["split"],
-        label=span["label"] or label_of(row["labels"], start_s, end_s) or row["label"],
-        start_s=start_s,
-        end_s=end_s,
-        variant=0,
-        text=span["text"] or text_of(row["cues"] if span["key"] else None, start_s, end_s) or _text_of_all(row),
-        image=image,
-        audio=audio,
-        audio_rate_hz=row["audio_rate_hz"] if audio is not None else None,
-        audio_start_s=audio_start_s,
-        frames=frames,
-        frame_times_s=times_s,
-        frames_end_s=frames_end_s,
-        words=words_of(row["words"], start_s, end_s),
-        source_digest=row["source_digest"],
-        meta=span["meta"] or row["meta"],
+def _undivided_text(key: str, num_parts: int) -> Loss:
+    text = (
+        f"its text belongs to none of its {num_parts} parts alone, since the times of its words are not known: "
+        "raise align.max_s or give a transcript with the times of words"
     )
-    return {**segment, "digests": sample_digests(segment)}
-
-
-def _text_of_all(row: MediaRow) -> str | None:
-    """The text of a recording as a whole, for each of its segments, as its image and label are; a transcript's cues
-    stand instead of it."""
-    text: str | None = None if row["cues"] else row["text"]
-    return text
-
-
-def label_of(labels: Sequence[dict[str, Any]] | None, start_s: float, end_s: float) -> str | None:
-    """The label whose interval overlaps the segment the longest; the earlier one of two; None if none does."""
-    overlaps = [(min(end_s, span["end_s"]) - max(start_s, span["start_s"]), span["label"]) for span in labels or ()]
-    best_s, label = max(overlaps, key=lambda pair: pair[0], default=(0.0, None))
-    return label if best_s > 0 else None
-
-
-def text_of(cues: Sequence[dict[str, Any]] | None, start_s: float, end_s: float) -> str | None:
-    """The text of the cues whose middle lies in the segment, in order; None if there is none."""
-    spoken = [cue["text"] for cue in cues or () if start_s <= (cue["start_s"] + cue["end_s"]) / 2 < end_s]
-    return " ".join(text for text in spoken if text) or None
-
-
-def words_of(words: Sequence[dict[str, Any]] | None, start_s: float, end_s: float) -> list[dict[str, Any]] | None:
-    """The words whose middle lies in the segment, in order, cut off at its edges; None if their times are not known."""
-    if words is None:
-        return None
-    return [
-        {**word, "start_s": max(word["start_s"], start_s), "end_s": min(word["end_s"], end_s)}
-        for word in words
-        if start_s <= (word["start_s"] + word["end_s"]) / 2 < end_s
-    ]
-
-
-def _key_image(row: MediaRow, start_s: float, end_s: float) -> bytes | None:
-    index = key_frame(row["frame_times_s"], row["frames_end_s"], start_s, end_s)
-    return None if index is None else row["frames"][index]
-
-
-def _whole(row: MediaRow, extent: tuple[float, float] | None) -> MediaRow:
-    """The sample as it is, with its own extent as interval where it has a timeline."""
-    whole = {**row, "intervals": None, "cues": None, "labels": None}
-    if extent is not None:
-        whole["start_s"], whole["end_s"] = round(extent[0], 3), round(extent[1], 3)
-        whole["words"] = words_of(row["words"], whole["start_s"], whole["end_s"])
-        whole["label"] = row["label"] or label_of(row["labels"], *extent)
-        if row["image"] is None and row["frames"] is not None:
-            whole["image"] = _key_image(row, *extent)
-    return {**whole, "digests": sample_digests(whole)}
+    return Loss(key, Reason.TOO_LONG, "text", text)

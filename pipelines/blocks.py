@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Milliseconds = Annotated[float, Field(ge=0.001)]  # a length in seconds, of one millisecond or more
 
 
 class Block(BaseModel):

@@ -1,5 +1,7 @@
 """The digest of a stage's code: what its output depends on besides parameters, inputs and libraries."""
 
+from collections.abc import Iterable
+
 from features.rev import digest_code
 
 # What lists, spreads, counts and reports the work decides no byte of a shard; nor does the store's door, through which
@@ -18,10 +20,11 @@ _PLUMBING = frozenset(
 )
 
 
-def stage_code(*modules: str) -> dict[str, str]:
+def stage_code(*modules: str, unused: Iterable[str] = ()) -> dict[str, str]:
     """Digest by module of the code behind one stage: its own, all that it imports, and the writing of shards, without
     what moves the work.
 
-    modules: the stage's own, and what it reaches through the store's door.
+    modules: the stage's own, and what it reaches through the store's door. unused: those that its parameters leave
+    out; what only they import is left out too.
     """
-    return digest_code(*modules, "features.shards", without=_PLUMBING)
+    return digest_code(*modules, "features.shards", without=_PLUMBING.union(unused))

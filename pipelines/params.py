@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
 from features.errors import ConfigError
-from pipelines.blocks import Block, Count, Positive, Ratio
+from pipelines.blocks import Block, Count, Milliseconds, NotNegative, Positive, Ratio
 from pipelines.view_params import VIEW_KINDS, Views
 
 
@@ -105,11 +105,57 @@ class CleanParams(Block):
     max_reject_ratio: Ratio
 
 
-class AlignParams(Block):
-    """Shortest segment that is kept."""
+class WindowParams(Block):
+    """Windows of one length; hop_s: from start to start, the length if null; last: of one that the end cuts short."""
 
-    min_s: Positive
+    length_s: Milliseconds = 10.0
+    hop_s: Milliseconds | None = None
+    last: Literal["keep", "drop"] = "keep"
+
+
+class VoiceParams(Block):
+    """What is taken for speech: how likely it must be, which pauses it may have, how long it must last."""
+
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    max_gap_s: NotNegative = 0.3
+    min_s: NotNegative = 0.25
+
+
+class ShotParams(Block):
+    """What is taken for a cut: the mean change of a pixel, 0 to 255, and how long a shot must last."""
+
+    threshold: Positive = 27.0
+    min_s: NotNegative = 0.5
+
+
+class WordParams(Block):
+    """Which words belong together: up to a pause of more than max_gap_s, or also up to the end of a sentence."""
+
+    max_gap_s: NotNegative = 0.5
+    sentences: bool = False
+
+
+class AlignParams(Block):
+    """What recordings are cut by, and what a segment must be."""
+
+    by: Literal["auto", "intervals", "cues", "labels", "words", "voice", "shots", "window", "whole"] = "auto"
+    window: WindowParams = WindowParams()
+    voice: VoiceParams = VoiceParams()
+    shots: ShotParams = ShotParams()
+    words: WordParams = WordParams()
+    min_s: Milliseconds
+    max_s: Milliseconds | None = None
+    pad_s: NotNegative = 0.0
+    uncovered: Literal["keep", "drop", "shorten"] = "keep"
     max_reject_ratio: Ratio
+
+    @field_validator("max_s")
+    @classmethod
+    def _leaves_room_to_divide(cls, max_s: float | None, known: ValidationInfo) -> float | None:
+        min_s = known.data.get("min_s")
+        if max_s is not None and min_s is not None and max_s < 2 * min_s:
+            raise ValueError(f"it must be at least twice align.min_s, which is {min_s:g}, or null for no limit")
+        return max_s
 
 
 class AugmentParams(Block):

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from features.reasons import Reason
 from features.sample import MediaRow, media_row
-from pipelines.align import Align, clip_span, cut_segment, label_of, media_extent, text_of
-from pipelines.job import Reject
+from pipelines.align import Align
+from pipelines.digests import sample_digests
+from pipelines.media.segments import Segment, hull
+from pipelines.media.slicing import cut_segment, label_of, media_tracks, text_of
 from pipelines.media.spans import span
 from pipelines.params import AlignParams
 
@@ -37,6 +39,10 @@ def recording(**changes: Any) -> MediaRow:
         "source_digest": "0",
     }
     return media_row(**{**given_fields, **changes})
+
+
+def cut(row: MediaRow, start_s: float, end_s: float) -> MediaRow:
+    return cut_segment(row, Segment("key", start_s, end_s, core=(start_s, end_s)), span(start_s, end_s), None)
 
 
 def test_align_cuts_by_cues_with_all_modalities_on_one_clock() -> None:
@@ -141,36 +147,15 @@ def test_align_hands_a_segment_the_words_whose_middle_lies_in_it_cut_off_at_its_
 
 
 def test_extent_is_what_any_modality_covers() -> None:
-    assert media_extent(recording(audio_start_s=0.5)) == (0.0, 10.5)
-    assert media_extent(recording(audio=None, frames=None)) is None
-
-
-@given(
-    start_s=st.floats(-5, 15, allow_nan=False),
-    length_s=st.floats(-1, 8, allow_nan=False),
-    min_s=st.floats(0.01, 1),
-)
-def test_clipped_spans_lie_within_the_recording_and_are_long_enough(
-    start_s: float, length_s: float, min_s: float
-) -> None:
-    bounds = clip_span("k", span(start_s, start_s + length_s), (0.0, 10.0), min_s)
-    if isinstance(bounds, Reject):
-        assert bounds.dropped == "sample"
-        return
-    kept_start_s, kept_end_s, clipped = bounds
-    assert 0.0 <= kept_start_s < kept_end_s <= 10.0
-    assert kept_end_s - kept_start_s >= min_s
-    assert bool(clipped) == ((kept_start_s, kept_end_s) != (round(start_s, 3), round(start_s + length_s, 3)))
+    assert hull(media_tracks(recording(audio_start_s=0.5))) == (0.0, 10.5)
+    assert media_tracks(recording(audio=None, frames=None)) == {}
 
 
 @given(st.lists(st.integers(1, 9999), min_size=1, max_size=8, unique=True))
 def test_segments_that_meet_share_no_audio_and_leave_none_out(cuts_ms: list[int]) -> None:
     row = recording()
     edges_s = [0.0, *(cut / 1000 for cut in sorted(cuts_ms)), 10.0]
-    pieces = [
-        cut_segment(row, str(index), span(0, 1), start_s, end_s)["audio"]
-        for index, (start_s, end_s) in enumerate(pairwise(edges_s))
-    ]
+    pieces = [cut(row, start_s, end_s)["audio"] for start_s, end_s in pairwise(edges_s)]
     assert b"".join(piece for piece in pieces if piece) == row["audio"]
 
 
@@ -191,9 +176,7 @@ def test_text_is_that_of_cues_whose_middle_lies_inside() -> None:
 def test_digests_do_not_see_where_on_the_timeline_a_segment_lies() -> None:
     early, late = recording(), recording(frame_times_s=[5 + index / 4 for index in range(36)], frames_end_s=14.0)
     late["audio_start_s"] = 5.0
-    cut_early = cut_segment(early, "a", span(0, 1), 1.0, 2.0)
-    cut_late = cut_segment(late, "a", span(0, 1), 6.0, 7.0)
-    assert cut_early["digests"] == cut_late["digests"]
+    assert sample_digests(cut(early, 1.0, 2.0)) == sample_digests(cut(late, 6.0, 7.0))
 
 
 def test_align_gives_every_segment_the_text_of_the_whole_unless_there_are_cues() -> None:

@@ -52,6 +52,7 @@ def test_params_are_frozen() -> None:
         ("embed.shard_sample", "shard_samples"),
         ("ingest.split.tset", "test"),
         ("clean.video.ratehz", "rate_hz"),
+        ("align.window.lenght_s", "length_s"),
         ("embed.views.image.poling", "pooling"),
     ],
 )
@@ -90,6 +91,10 @@ def test_parse_params_names_a_missing_key() -> None:
         ("embed.views.image.options", {"scale": float("nan")}, "embed.views.image.options.scale.float is nan"),
         ("train.learning_rate", "1e-3", "write the exponent as 1.0e-3"),
         ("embed.views", {}, "embed.views is {}"),
+        ("align.by", "silence", "align.by is 'silence': Input should be 'auto', 'intervals'"),
+        ("align.max_s", 0.15, "align.max_s is 0.15: it must be at least twice align.min_s, which is 0.1, or null"),
+        ("align.window", {"length_s": 0.0}, "align.window.length_s is 0.0"),
+        ("align.uncovered", "cut", "align.uncovered is 'cut': Input should be 'keep', 'drop' or 'shorten'"),
     ],
 )
 def test_parse_params_names_a_wrong_value(key: str, value: object, said: str) -> None:
