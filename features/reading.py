@@ -75,9 +75,10 @@ class ShardReader:
 
     def columns(self, name: str, index: int) -> pa.Table:
         """A view's table of a shard, each column in one piece."""
-        return self._columns.get((name, index)) or self._columns.keep((name, index), self._read(name, index))
+        return self._columns.get((name, index)) or self._columns.keep((name, index), self.open_columns(name, index))
 
-    def _read(self, name: str, index: int) -> pa.Table:
+    def open_columns(self, name: str, index: int) -> pa.Table:
+        """The same, mapped anew and not kept."""
         view = self.view(name)
         file = view.files[self.shards[index].name]
         schema = view_schema(dim=view.dim, dtype=view.dtype, is_sequence=view.is_sequence)
@@ -88,7 +89,7 @@ class ShardReader:
 
     def _glance(self, name: str, index: int) -> None:
         """Keep the keys of a view's shard, and the vectors if it is pooled; a table takes six times as much memory."""
-        view, table = self.view(name), self._columns.get((name, index)) or self._read(name, index)
+        view, table = self.view(name), self._columns.get((name, index)) or self.open_columns(name, index)
         # What came first stays, also where two threads open the same shard: addresses in its map are handed out.
         self._keys.setdefault(index, table["key"].chunk(0))
         if not view.is_sequence:

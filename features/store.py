@@ -1,6 +1,6 @@
 """The store: one version of all samples and their features, opened for reading."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.aligned import Aligned
+from features.aligning import Aligner, TimeBase
+from features.alignment import How
 from features.columns import chosen_tables, empty_table
 from features.encoders.base import Encoded
 from features.errors import StoreError, nearest
@@ -130,6 +133,43 @@ class Store:
         if not self.reader.view(view).is_sequence:
             raise StoreError(f"view {view!r} keeps one vector a sample, not sequences: read it with get()")
         return self.reader.gather_sequences(view, self.reader.locate(keys, view))
+
+    def align(
+        self, keys: Sequence[str], views: Sequence[str], *, to: TimeBase, how: How | Mapping[str, How] = "mean"
+    ) -> Aligned:
+        """Views of any samples on one time base, in the order of the keys: see docs/alignment.md for the definitions.
+
+        to: "word", the samples' words; "segment", each sample as one interval; the name of a view of sequences, its
+        intervals; a number, windows of so many hertz from the sample's start, the last of which ends with the sample;
+        or intervals of your own in seconds from the sample's start, [interval, (start, end)] or a list of an Arrow
+        column a key. how: "mean" (weighted by overlap), "max", "nearest", "linear" or "unweighted" (the mean as
+        CMU-MultimodalSDK takes it), or one for each view by name. A target that nothing covers is NaN and masked. A
+        view with one vector a sample has it at all targets, and a view on its own time base stays as it is.
+        Raises StoreError for unknown keys, views and time bases and for a view of sequences without any time here,
+        ValueError for an unknown how and for intervals that end before they start.
+        """
+        aligner = Aligner(self.reader, views, to=to, how=how)
+        rows_N = self.reader.locate(keys)
+        aligner.require_clocks(rows_N)
+        return aligner.align(rows_N)
+
+    def align_batches(
+        self,
+        views: Sequence[str],
+        *,
+        to: str | float,
+        how: How | Mapping[str, How] = "mean",
+        split: str | None = None,
+        where: str | None = None,
+        batch_size: int = 256,
+    ) -> Iterator[Aligned]:
+        """All samples, or those of a split for which an SQL condition holds, on one time base as align() says.
+
+        They come in key order, batch_size at a time, and memory holds no more than that.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        return Aligner(self.reader, views, to=to, how=how).batches(self.rows(split=split, where=where), batch_size)
 
     def nearest(
         self,
