@@ -12,6 +12,7 @@ from features.errors import PlaitError
 from features.view import StoredView
 from flows.check import add_check
 from flows.commands import add_commands
+from flows.coverage import add_coverage
 from flows.encoders import add_encoders
 from flows.export import add_export
 from flows.nearest import add_nearest
@@ -35,6 +36,7 @@ add_plan(app)
 add_check(app)
 add_stats(app)
 add_export(app)
+add_coverage(app)
 add_nearest(app)
 add_versions(app)
 add_publish(app)

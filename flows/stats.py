@@ -10,6 +10,8 @@ from features.errors import ConfigError
 from features.sample import MODALITIES
 from features.shards import replacing
 from features.stats import stats
+from features.store import Store
+from features.versions import file_beside
 from flows.options import JsonOption, RevOption, StoreOption, open_store
 from flows.tables import print_json, print_table
 
@@ -37,18 +39,21 @@ def _stats(
     opened = open_store(store, rev)
     found = stats(opened)
     if html:
-        _write_page(found, str(opened.folder), page or _PAGE)
+        _write_page(found, opened, page or _PAGE)
     if json:
         print_json(found)
     elif not html:
         print_stats(found)
 
 
-def _write_page(found: dict[str, Any], title: str, path: Path) -> None:
+def _write_page(found: dict[str, Any], store: Store, path: Path) -> None:
     from flows.stats_page import stats_page
+    from pipelines.coverage import COVERAGE_FILE, read_coverage, summarise
 
+    measured = file_beside(store.files, "align", COVERAGE_FILE)
+    coverage = summarise(read_coverage(measured)) if measured else None
     with replacing(path) as temporary:
-        temporary.write_text(stats_page(found, title), encoding="utf-8")
+        temporary.write_text(stats_page(found, str(store.folder), coverage), encoding="utf-8")
     sys.stderr.write(f"stats: wrote {path}\n")
 
 

@@ -4,19 +4,26 @@ from html import escape
 from typing import Any
 
 from features.sample import MODALITIES, SPLITS
+from flows.coverage import percent, recording_rows
 from flows.html_parts import Markup, bar, html_page, html_text, section, shaded, table
 from flows.stats_plots import deviations_svg, histogram_svg
 
 _SHOWN_LABELS = 20
+_SHOWN_RECORDINGS = 10
+_COVERED = 0.999  # times of segments are to the millisecond
 
 
-def stats_page(found: dict[str, Any], title: str) -> str:
-    """The page on what stats() found; equal numbers and titles give equal bytes."""
+def stats_page(found: dict[str, Any], title: str, coverage: dict[str, Any] | None = None) -> str:
+    """The page on what stats() found; equal numbers and titles give equal bytes.
+
+    coverage: how much of the recordings became segments, as pipelines.coverage summarises it, if that is known.
+    """
     sections = [
         _summary(found),
         _samples(found),
         _modalities(found["modalities"], found["num_samples"]),
         _labels(found),
+        *([_coverage(coverage)] if coverage else []),
         _views(found["views"]),
         _repeats(found),
         _rejects(found["rejects"]),
@@ -95,6 +102,26 @@ def _labels(found: dict[str, Any]) -> str:
     rows.append([Markup("<em>no label</em>"), *none])
     columns = ["label", *(part for split in splits for part in (split, "", ""))]
     return section("Labels", "Shares are of the labelled samples of a split.", table(columns, rows))
+
+
+def _coverage(coverage: dict[str, Any]) -> str:
+    totals = [
+        [
+            name,
+            one["recordings"],
+            _duration(one["there_s"]),
+            _duration(one["segments_s"]),
+            percent(one["share"]),
+            bar(one["segments_s"], one["there_s"]),
+        ]
+        for name, one in coverage["totals"].items()
+    ]
+    columns = ["modality", "recordings", "there", "in segments", "share", ""]
+    worst = [one for one in coverage["recordings"] if one["share"] < _COVERED][:_SHOWN_RECORDINGS]
+    rows = recording_rows(worst, list(coverage["totals"]))
+    listed = table(["recording", *coverage["totals"], "rejected"], rows, caption="The least covered") if worst else ""
+    note = "How much of what recordings have became segments. What several segments share counts once."
+    return section("Coverage", note, table(columns, totals) + listed)
 
 
 def _views(views: dict[str, dict[str, Any]]) -> str:

@@ -14,6 +14,7 @@ from features.reasons import MediaError, Reason
 from features.rev import library_versions
 from features.sample import MEDIA_SCHEMA, MediaRow
 from pipelines.code import stage_code
+from pipelines.coverage import COVERAGE_FILE, measure_coverage
 from pipelines.digests import sample_digests
 from pipelines.job import Reject
 from pipelines.media.segments import Interval, Loss, Rules, Segment, cut_span, hull
@@ -42,6 +43,7 @@ def align(params: AlignParams, before: Path, folder: Path, beam: BeamParams) -> 
         settings=settings,
         max_reject_ratio=params.max_reject_ratio,
         beam=beam,
+        measure=lambda records: {COVERAGE_FILE: measure_coverage(before, folder, records)},
     )
 
 

@@ -14,7 +14,19 @@ _PLUMBING = frozenset(
         *(f"features.encoders.{name}" for name in ("session", "timing")),
         *(
             f"pipelines.{name}"
-            for name in ("code", "ingest", "inventory", "job", "leaks", "lock", "params", "progress", "reuse", "stage")
+            for name in (
+                "code",
+                "coverage",
+                "ingest",
+                "inventory",
+                "job",
+                "leaks",
+                "lock",
+                "params",
+                "progress",
+                "reuse",
+                "stage",
+            )
         ),
     }
 )

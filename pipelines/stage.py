@@ -3,9 +3,10 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
@@ -178,22 +179,36 @@ def run_stage(
     settings: dict[str, Any],
     max_reject_ratio: float,
     beam: BeamParams,
+    measure: Callable[[Sequence[ShardRecord]], dict[str, pa.Table]] | None = None,
 ) -> None:
-    """Run a stage over what the stage before published, and publish its outcome unless too much was rejected."""
+    """Run a stage over what the stage before published, and publish its outcome unless too much was rejected.
+
+    measure: makes of the shards' records the tables that are published with them, by the names of their files.
+    """
     with writing(folder):
         tasks = plan(load_stage(before))
         records = run_job(ShardStep(step), tasks, known=known_records(folder), params=beam, label=stage)
         rejects = [reject for record in records for reject in record.rejects]
         check_ratio(stage, rejects, sum(record.num_tried for record in records), max_reject_ratio)
-        publish_stage(folder, stage=stage, settings=settings, records=records, before=before)
+        tables = measure(records) if measure else {}
+        publish_stage(folder, stage=stage, settings=settings, records=records, before=before, tables=tables)
     num_in, num_out = sum(record.num_in for record in records), sum(record.shard.num_rows for record in records)
     say_outcome(stage, num_in=num_in, num_out=num_out, rejects=rejects)
 
 
 def publish_stage(
-    folder: Path, *, stage: str, settings: dict[str, Any], records: Sequence[ShardRecord], before: Path
+    folder: Path,
+    *,
+    stage: str,
+    settings: dict[str, Any],
+    records: Sequence[ShardRecord],
+    before: Path,
+    tables: Mapping[str, pa.Table] = MappingProxyType({}),
 ) -> None:
-    """Make a version visible: rejects first, the manifest last; then remove what it does not list."""
+    """Make a version visible: tables and rejects first, the manifest last; then remove what it does not list."""
+    for name, table in tables.items():
+        with replacing(folder / name) as temporary:
+            pq.write_table(table, temporary)
     rejects = [*load_rejects(before), *(reject for record in records for reject in record.rejects)]
     write_rejects(folder / REJECTS_FILE, rejects)
     steps_before = load_stage(before).steps if (before / MANIFEST_FILE).exists() else {}
@@ -203,7 +218,7 @@ def publish_stage(
         "records": [record.to_json() for record in records],
     }
     write_json(folder / MANIFEST_FILE, content)
-    remove_unlisted(folder, {record.shard.file for record in records} | {MANIFEST_FILE, REJECTS_FILE})
+    remove_unlisted(folder, {record.shard.file for record in records} | {MANIFEST_FILE, REJECTS_FILE, *tables})
 
 
 def remove_unlisted(folder: Path, listed: set[str]) -> None:

@@ -10,14 +10,14 @@ from pipelines.media.segments import Interval, Segment
 from pipelines.media.spans import Span
 from pipelines.media.spoken import joined, quietest, widest_gap
 
-_PCM_BYTES = 2
+PCM_BYTES = 2
 
 
 def media_tracks(row: MediaRow) -> dict[str, Interval]:
     """The interval that each modality on the recording's timeline covers; empty for a sample without one."""
     tracks: dict[str, Interval] = {}
     if row["audio"] is not None:
-        duration_s = len(row["audio"]) / _PCM_BYTES / row["audio_rate_hz"]
+        duration_s = len(row["audio"]) / PCM_BYTES / row["audio_rate_hz"]
         tracks["audio"] = row["audio_start_s"], row["audio_start_s"] + duration_s
     if row["frames"] is not None:
         tracks["video"] = row["frame_times_s"][0], row["frames_end_s"]
