@@ -32,6 +32,7 @@ class Reason(StrEnum):
     OTHER_RECORDING = "other_recording"  # times that fit no recording of this length, or none with this sound
     SHIFTED = "shifted"  # times that would fit the sound better elsewhere
     LENGTH_MISMATCH = "length_mismatch"  # audio and video of very different length
+    NOT_ALIGNED = "not_aligned"  # the sound does not hold the words of its transcript
     NON_FINITE = "non_finite"  # the encoder gave NaN or infinity
     NOT_ENCODABLE = "not_encodable"  # the encoder failed on it
     TOO_LARGE = "too_large"  # encoding it alone takes more memory than there is

@@ -16,6 +16,7 @@ from features.sample import MEDIA_SCHEMA, MediaRow
 from pipelines.code import stage_code
 from pipelines.coverage import COVERAGE_FILE, measure_coverage
 from pipelines.digests import sample_digests
+from pipelines.force_words import aligner_settings, force_words
 from pipelines.job import Reject
 from pipelines.media.segments import Interval, Loss, Rules, Segment, cut_span, hull
 from pipelines.media.slicing import choose_cut, cut_segment, keep_whole, media_tracks, text_in
@@ -26,6 +27,7 @@ from pipelines.stage import Outcome, read_rows, run_stage, tasks_per_shard
 
 _RULES = {"min_s", "max_s", "pad_s", "uncovered"}
 _BLOCKS = {"window", "voice", "shots", "words"}  # of params.yaml, each for cutting by what it is called
+_ALIGNERS = {"pocketsphinx": "pipelines.media.forced.sphinx", "ctc": "pipelines.media.forced.acoustic_models"}
 _MODULES = {"voice": "pipelines.media.voice", "shots": "pipelines.media.shots"}
 _EXTRAS = {"voice": {"silero_vad": "weights"}, "shots": {"scenedetect": "shots"}}  # imported name -> extra
 _LIBRARIES = {"voice": ["torch", "torchaudio"], "shots": ["opencv-python-headless", "scenedetect-headless"]}
@@ -53,14 +55,22 @@ def align_settings(params: AlignParams) -> dict[str, Any]:
     _check_packages(params.by)
     settings = {
         **params.model_dump(exclude={"max_reject_ratio", *(_BLOCKS - {params.by})}),
-        "code": stage_code(__name__, unused=[module for by, module in _MODULES.items() if by != params.by]),
+        "code": stage_code(__name__, unused=_unused_modules(params)),
         "libraries": library_versions(["numpy", "pyarrow", *_LIBRARIES.get(params.by, ())]),
     }
     if params.by == "voice":
         from pipelines.media.voice import weights_digest
 
         settings["weights"] = weights_digest()
+    if params.forced is not None:
+        settings["aligner"] = aligner_settings(params.forced)
     return settings
+
+
+def _unused_modules(params: AlignParams) -> list[str]:
+    aligner = None if params.forced is None else params.forced.aligner
+    unused = [module for by, module in _MODULES.items() if by != params.by]
+    return unused + [module for name, module in _ALIGNERS.items() if name != aligner]
 
 
 def _check_packages(by: str) -> None:
@@ -87,17 +97,19 @@ class Align:
         tracks = media_tracks(row)
         if not tracks and not (row["intervals"] and self.params.by in ("auto", "intervals")):
             return [_with_digests(keep_whole(row, None, row["text"]))], _rejects(_without_timeline(row))
+        words, warnings = force_words(row, self.params.forced)
+        row = {**row, "words": words}
         try:
             proposal = propose(row, tracks, self.params)
         except MediaError as error:
-            return [], _rejects([Loss(row["key"], error.reason, "sample", str(error))])
+            return [], _rejects([*warnings, Loss(row["key"], error.reason, "sample", str(error))])
         rows, losses = self._cut(row, tracks, proposal)
         lost = [loss for loss in losses if loss.dropped == "sample"]
         if not rows and all(loss.key != row["key"] for loss in lost):
             first = lost[0]
             text = f"none of its {len(proposal.spans)} segments could be cut; first: {first.text}"
             losses.append(Loss(row["key"], first.reason, "sample", text))
-        return rows, _rejects(losses)
+        return rows, _rejects([*warnings, *losses])
 
     def _cut(
         self, row: MediaRow, tracks: Mapping[str, Interval], proposal: Proposal

@@ -4,10 +4,11 @@ import difflib
 import re
 import reprlib
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from features.errors import ConfigError
 from pipelines.blocks import Block, Count, Milliseconds, NotNegative, Positive, Ratio
@@ -135,9 +136,25 @@ class WordParams(Block):
     sentences: bool = False
 
 
-class AlignParams(Block):
-    """What recordings are cut by, and what a segment must be."""
+class ForcedParams(Block):
+    """What looks for the words of a transcript without times in the sound, and below which confidence it is not
+    believed; model: of the aligner "ctc"."""
 
+    aligner: Literal["pocketsphinx", "ctc"]
+    model: str | None = None
+    min_confidence: Ratio
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ForcedParams":
+        if (self.model is None) == (self.aligner == "ctc"):
+            raise ValueError("aligner 'ctc' needs the key 'model', and 'pocketsphinx', which brings its own, has none")
+        return self
+
+
+class AlignParams(Block):
+    """Which words are looked for, what recordings are cut by, and what a segment must be."""
+
+    forced: ForcedParams | None = None
     by: Literal["auto", "intervals", "cues", "labels", "words", "voice", "shots", "window", "whole"] = "auto"
     window: WindowParams = WindowParams()
     voice: VoiceParams = VoiceParams()
@@ -264,4 +281,6 @@ def _known_keys(path: list[str]) -> list[str]:
             block = block.model_fields[part].annotation
         else:  # dict[str, Block]: any name leads to the block
             block = block.__args__[1]
+        if isinstance(block, UnionType):  # a block or null
+            block = block.__args__[0]
     return list(block.model_fields)

@@ -172,3 +172,12 @@ def test_params_survive_a_round_trip() -> None:
 @pytest.mark.parametrize("digest", ["sha256", "0" * 63, "A" * 64])
 def test_parse_params_refuses_what_is_no_digest_of_weights(digest: str) -> None:
     assert "'plait encoders NAME' tells it" in _error(_content("embed.views.text.weights_digest", digest))
+
+
+def test_load_params_says_which_aligner_needs_a_model() -> None:
+    assert _error(_content("align.forced", {"aligner": "ctc", "min_confidence": 0.1})).endswith(
+        "aligner 'ctc' needs the key 'model', and 'pocketsphinx', which brings its own, has none"
+    )
+    assert "unknown key 'align.forced.min_confidnce': did you mean 'min_confidence'?" in _error(
+        _content("align.forced", {"aligner": "ctc", "min_confidnce": 0.1})
+    )
