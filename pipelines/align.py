@@ -18,6 +18,7 @@ from pipelines.coverage import COVERAGE_FILE, measure_coverage
 from pipelines.digests import sample_digests
 from pipelines.force_words import aligner_settings, force_words
 from pipelines.job import Reject
+from pipelines.media.diagnosis import diagnose
 from pipelines.media.segments import Interval, Loss, Rules, Segment, cut_span, hull
 from pipelines.media.slicing import choose_cut, cut_segment, keep_whole, media_tracks, text_in
 from pipelines.media.spans import Span
@@ -97,7 +98,8 @@ class Align:
         tracks = media_tracks(row)
         if not tracks and not (row["intervals"] and self.params.by in ("auto", "intervals")):
             return [_with_digests(keep_whole(row, None, row["text"]))], _rejects(_without_timeline(row))
-        words, warnings = force_words(row, self.params.forced)
+        words, doubts = force_words(row, self.params.forced)
+        warnings = [*_oddities(row, tracks), *doubts]
         row = {**row, "words": words}
         try:
             proposal = propose(row, tracks, self.params)
@@ -143,6 +145,10 @@ def _with_digests(row: MediaRow) -> MediaRow:
 
 def _rejects(losses: Iterable[Loss]) -> list[Reject]:
     return [Reject(loss.key, "align", loss.reason, loss.dropped, loss.text) for loss in losses]
+
+
+def _oddities(row: MediaRow, tracks: Mapping[str, Interval]) -> list[Loss]:
+    return [Loss(row["key"], one.reason, one.dropped, one.text) for one in diagnose(row, tracks)]
 
 
 def _without_timeline(row: MediaRow) -> list[Loss]:

@@ -147,7 +147,9 @@ def check_ratio(stage: str, rejects: Sequence[Reject], num_in: int, max_reject_r
 
 def say_outcome(stage: str, *, num_in: int, num_out: int, rejects: Sequence[Reject]) -> None:
     """Print what a stage made and, by reason, how much it lost, with the first of each as an example."""
-    lines = [f"{stage}: {num_in} in, {num_out} out, {len(rejects) or 'no'} rejects"]
+    num_warnings = sum(reject.dropped == "nothing" for reject in rejects)
+    warned = f", {num_warnings} warnings" if num_warnings else ""
+    lines = [f"{stage}: {num_in} in, {num_out} out, {len(rejects) - num_warnings or 'no'} rejects{warned}"]
     first: dict[tuple[str, str], Reject] = {}
     for reject in rejects:
         first.setdefault((reject.reason, reject.dropped), reject)

@@ -115,7 +115,30 @@ def test_align_rejects_a_cue_that_cannot_be_cut_with_its_reason(start_s: float, 
 def test_align_rejects_the_recording_when_none_of_its_cues_can_be_cut() -> None:
     rows, rejects = ALIGN(recording(cues=[span(20.0, 21.0, text="late")]))
     assert rows == []
-    assert [reject.key for reject in rejects] == ["rec/0000", "rec"]
+    assert [(reject.key, reject.dropped) for reject in rejects] == [
+        ("rec", "nothing"),
+        ("rec/0000", "sample"),
+        ("rec", "sample"),
+    ]
+
+
+def test_align_warns_of_times_in_the_wrong_unit_and_moves_nothing() -> None:
+    cues = [span(1000.0 * start_s, 1000.0 * start_s + 900, text="ms") for start_s in range(1, 9)]
+    rows, rejects = ALIGN(recording(cues=cues))
+    assert rows == []
+    assert [(reject.reason, reject.dropped) for reject in rejects] == [
+        (Reason.WRONG_UNIT, "nothing"),
+        *[(Reason.OUTSIDE_MEDIA, "sample")] * 9,
+    ]
+
+
+def test_align_cuts_what_a_recording_has_and_warns_of_what_is_odd() -> None:
+    rows, rejects = ALIGN(recording(cues=[span(1.0, 4.0, text="one"), span(3.0, 5.0, text="two")], frames_end_s=2.0))
+    assert [(row["start_s"], row["end_s"], row["text"]) for row in rows] == [(1.0, 4.0, "one"), (3.0, 5.0, "two")]
+    assert [(reject.key, reject.reason, reject.dropped) for reject in rejects] == [
+        ("rec", Reason.LENGTH_MISMATCH, "nothing"),
+        ("rec", Reason.OVERLAP, "nothing"),
+    ]
 
 
 def test_align_shortens_a_cue_that_ends_after_the_recording_and_says_so() -> None:

@@ -273,6 +273,14 @@ def test_say_outcome_counts_by_reason_with_an_example(capsys: pytest.CaptureFixt
     )
 
 
+def test_say_outcome_counts_warnings_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    say_outcome("align", num_in=5, num_out=5, rejects=[_reject("a", "overlap", "nothing")])
+
+    assert capsys.readouterr().err == (
+        "align: 5 in, 5 out, no rejects, 1 warnings\n  overlap (nothing dropped) 1, as a: a is overlap\n"
+    )
+
+
 def test_stage_manifest_is_json_that_other_tools_read(tmp_path: Path) -> None:
     run_doubling(tmp_path, Doubling(rejected=frozenset([KEYS[0]])))
     content = json.loads((tmp_path / MANIFEST_FILE).read_bytes())
