@@ -1,6 +1,7 @@
 """Reading audio and video files: one pass, everything decoded, on the clock that players show."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,11 +15,10 @@ from av.stream import Disposition
 
 from features.reasons import MediaError, Reason
 from pipelines.media.declared import allowed_shortfall_s, check_riff_size, container_end_s, stream_end_s
-from pipelines.media.decoders import CueDecoder, FrameDecoder
+from pipelines.media.decoders import Clock, CueDecoder, FrameDecoder
+from pipelines.media.edits import TrackTimes, delayed, read_track_times, shown
 from pipelines.media.spans import Span
 from pipelines.media.tracks import AudioCollector, AudioTrack, VideoCollector, VideoTrack
-
-_USUAL_RATE_HZ = 25
 
 Source = bytes | str | Path | BinaryIO
 """A file's content, its path, or an open file that can seek."""
@@ -59,9 +59,10 @@ def decode_recording(
 ) -> Recording:
     """Decode the chosen streams of an audio or video file from beginning to end.
 
-    Times are the file's presentation times in seconds. The file's start time is zero if it is positive (as in MPEG
-    transport streams), since players show it so; a stream that starts later, or has gaps, keeps its place. Streams
-    count within their kind; cover pictures are no video, and subtitles that are pictures are no subtitles.
+    Times are the file's presentation times in seconds, edit lists and encoders' delays accounted for. The file's start
+    time is zero if it is positive (as in MPEG transport streams), since players show it so; a stream that starts later,
+    or has gaps, keeps its place. Streams count within their kind; cover pictures are no video, and subtitles that are
+    pictures are no subtitles.
     Raises MediaError: UNDECODABLE (no audio or video file), NO_STREAM (it has some of the kind, but not that one),
     TRUNCATED (it ends before the end that it declares, or cannot be decoded in its middle), BAD_TRANSCRIPT (a broken
     embedded cue). OSError if the source cannot be read.
@@ -69,16 +70,17 @@ def decode_recording(
     with ExitStack() as stack:
         file = _as_file(source, stack)
         check_riff_size(file)
-        container = stack.enter_context(_open(file))
-        zero_s = max(0, container.start_time or 0) / av.time_base
-        sound = _audio_decoder(container, audio, zero_s) if audio else None
-        picture = _video_decoder(container, video, zero_s) if video else None
-        cues = _cue_decoder(container, subtitle_stream, zero_s) if subtitle_stream is not None else None
+        tracks = read_track_times(file)
+        container = stack.enter_context(_open(file, ignore_edits=any(track.edits for track in tracks.values())))
+        clocks = _clocks(container, tracks)
+        sound = _audio_decoder(container, audio, clocks) if audio else None
+        picture = _video_decoder(container, video, clocks) if video else None
+        cues = _cue_decoder(container, subtitle_stream, clocks) if subtitle_stream is not None else None
         decoders = {decoder.stream.index: decoder for decoder in (sound, picture, cues) if decoder}
         furthest_s = _decode_all(container, decoders)
         recording = Recording(
-            sound.finish(_end_s(container, sound.stream, zero_s)) if sound else None,
-            picture.finish(_end_s(container, picture.stream, zero_s)) if picture else None,
+            sound.finish(_end_s(container, sound.stream, clocks)) if sound else None,
+            picture.finish(_end_s(container, picture.stream, clocks)) if picture else None,
             cues.finish() if cues else None,
         )
         _check_length(container, furthest_s)
@@ -93,11 +95,14 @@ def _as_file(source: Source, stack: ExitStack) -> BinaryIO:
     return source
 
 
-def _open(file: BinaryIO) -> Any:
-    """An open container with audio or video in it. Raises MediaError UNDECODABLE."""
+def _open(file: BinaryIO, *, ignore_edits: bool) -> Any:
+    """An open container with audio or video in it. Raises MediaError UNDECODABLE.
+
+    ignore_edits: its streams keep the times of their media.
+    """
     try:
         # A playlist could name any file or address: what it names is not opened.
-        options = {"protocol_whitelist": "none"}
+        options = {"protocol_whitelist": "none", "ignore_editlist": str(int(ignore_edits))}
         container = av.open(file, "r", container_options=options, metadata_errors="replace")
     except FFmpegError as error:
         raise MediaError(Reason.UNDECODABLE, f"it is no audio or video file, or broken: {error.strerror}") from error
@@ -107,28 +112,52 @@ def _open(file: BinaryIO) -> Any:
     return container
 
 
-def _audio_decoder(container: Any, request: AudioRequest, zero_s: float) -> FrameDecoder[AudioTrack] | None:
+Clocks = dict[int, Clock]
+"""The clock of each stream of a file, by its index."""
+
+
+def _clocks(container: Any, tracks: Mapping[int, TrackTimes]) -> Clocks:
+    times = {stream.index: tracks.get(stream.id, TrackTimes()) for stream in container.streams}
+    if any(one != TrackTimes() for one in times.values()):
+        played = [*container.streams.audio, *_films(container)]
+        start_s = min((_start_s(stream, times[stream.index]) for stream in played), default=0.0)
+    else:
+        start_s = (container.start_time or 0) / av.time_base
+    zero_s = max(0.0, start_s)
+    return {
+        index: Clock(one.late_s, delayed(one.edits, -zero_s)) if one.edits else Clock(one.late_s + zero_s)
+        for index, one in times.items()
+    }
+
+
+def _start_s(stream: Any, times: TrackTimes) -> float:
+    """When a stream is first shown."""
+    start_s = float((stream.start_time or 0) * stream.time_base) - times.late_s
+    return next((at_s for _, _, at_s in shown(times.edits, start_s, math.inf)), start_s)
+
+
+def _audio_decoder(container: Any, request: AudioRequest, clocks: Clocks) -> FrameDecoder[AudioTrack] | None:
     stream = _pick(container.streams.audio, request.stream, "audio")
-    return stream and FrameDecoder(stream, AudioCollector(request.rate_hz), zero_s)
+    return stream and FrameDecoder(stream, AudioCollector(request.rate_hz), clocks[stream.index])
 
 
-def _video_decoder(container: Any, request: VideoRequest, zero_s: float) -> FrameDecoder[VideoTrack] | None:
-    pictures = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-    stream = _pick(pictures, request.stream, "video")
-    if stream is None:
-        return None
-    frame_s = 1 / float(stream.average_rate or stream.guessed_rate or _USUAL_RATE_HZ)
-    return FrameDecoder(stream, VideoCollector(request.rate_hz, request.size_px, frame_s), zero_s)
+def _video_decoder(container: Any, request: VideoRequest, clocks: Clocks) -> FrameDecoder[VideoTrack] | None:
+    stream = _pick(_films(container), request.stream, "video")
+    return stream and FrameDecoder(stream, VideoCollector(request.rate_hz, request.size_px), clocks[stream.index])
 
 
-def _cue_decoder(container: Any, index: int, zero_s: float) -> CueDecoder | None:
+def _films(container: Any) -> list[Any]:
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+
+
+def _cue_decoder(container: Any, index: int, clocks: Clocks) -> CueDecoder | None:
     texts = [
         stream
         for stream in container.streams.subtitles
         if stream.codec_context and stream.codec_context.codec.properties & Properties.TEXT_SUB.value
     ]
     stream = _pick(texts, index, "subtitle")
-    return stream and CueDecoder(stream, zero_s)
+    return stream and CueDecoder(stream, clocks[stream.index])
 
 
 def _pick(streams: Sequence[Any], index: int, kind: str) -> Any:
@@ -170,6 +199,6 @@ def _check_length(container: Any, furthest_s: float) -> None:
         )
 
 
-def _end_s(container: Any, stream: Any, zero_s: float) -> float | None:
+def _end_s(container: Any, stream: Any, clocks: Clocks) -> float | None:
     end_s = stream_end_s(container, stream)
-    return None if end_s is None else end_s - zero_s
+    return None if end_s is None else end_s - clocks[stream.index].zero_s

@@ -9,8 +9,11 @@ import av
 from features.reasons import MediaError, Reason
 
 # libav guesses the duration of raw streams from the bit rate of their beginning, often far off; the counts in an AVI
-# header are as often wrong, and its size is checked instead.
-_UNSURE = {"aac", "ac3", "eac3", "dts", "avi"}
+# header are as often wrong, and its size is checked instead. Of an Ogg file it takes the last page that is there, and
+# counts from zero even where the first page does not.
+_UNSURE = {"aac", "ac3", "eac3", "dts", "avi", "ogg"}
+# These declare one duration for all, that of the longest stream, and libav gives it to shorter ones too.
+_DECLARE_ONE = {"matroska,webm", "flv", "asf"}
 _DURATION_TAG = re.compile(r"(\d+):(\d{2}):(\d{2}(?:\.\d+)?)")  # as Matroska keeps it, one for each stream
 _RIFF_SLACK_BYTES = 1024  # sloppy writers miss by a few bytes; this is 32 ms of the smallest usual audio
 
@@ -24,7 +27,7 @@ def stream_end_s(container: Any, stream: Any) -> float | None:
     """End of a stream on the file's own clock, as the file declares it; None if it does not."""
     if container.format.name in _UNSURE or (container.format.name == "mp3" and not container.start_time):
         return None  # libav sets the start time of an mp3 from the very header that holds its duration
-    if stream.duration:
+    if stream.duration and container.format.name not in _DECLARE_ONE:
         return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
     tag = _DURATION_TAG.fullmatch(stream.metadata.get("DURATION", ""))
     return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) if tag else None

@@ -8,7 +8,7 @@ import pytest
 from media_files import Script, write_recording
 
 from features.reasons import MediaError, Reason
-from pipelines.media.decoders import FrameDecoder
+from pipelines.media.decoders import Clock, FrameDecoder
 from pipelines.media.tracks import AudioCollector, AudioTrack
 
 
@@ -21,7 +21,7 @@ def packets(tmp_path: Path) -> Iterator[list[av.Packet]]:
 
 
 def decode(packets: list[av.Packet], declared_end_s: float | None) -> AudioTrack | None:
-    decoder = FrameDecoder(packets[0].stream, AudioCollector(16_000), 0.0)
+    decoder = FrameDecoder(packets[0].stream, AudioCollector(16_000), Clock())
     for packet in packets:
         decoder.feed(packet)
     return decoder.finish(declared_end_s)
