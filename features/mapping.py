@@ -34,6 +34,11 @@ class MappedVectors:
         items, places_N = self._find(rows_N, shards_N, read)
         return items[places_N].view(self._dtype).reshape(-1, self._dim)
 
+    def room_for(self, num_rows: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """For a loop that copies: [num_rows, dim] to be written; int64 [shard], where row 0 of each shard would be,
+        counted in numbers from address 0; and what stands there for one that is closed."""
+        return np.empty((num_rows, self._dim), self._dtype), self._origins_S, _CLOSED
+
     def places(
         self, rows_N: np.ndarray, shards_N: np.ndarray, read: Callable[[int], np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,6 @@ and it is slow to multiply with a few.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,23 +13,11 @@ from llvmlite.binding import get_host_cpu_features
 from numba import config, njit, types
 from numba.extending import intrinsic
 
+from features.compiling import compiled
+
 _NUMBERS = types.Array(types.int16, 1, "C", readonly=True)
 _PLACES = types.Array(types.int64, 1, "C", readonly=True)
 _QUERIES = types.Array(types.float32, 2, "C", readonly=True)
-
-
-def _compiled(*signature: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Compile a loop that holds no lock of Python's, and keep it for other processes where there is a place for it."""
-
-    def compile_loop(loop: Callable[..., None]) -> Callable[..., None]:
-        # Sums may be taken in any order, so that they fill the processor's registers.
-        compiled = njit(loop, nogil=True, fastmath={"reassoc", "contract", "nsz"})
-        with suppress(RuntimeError):  # neither the folder of this file nor one of the user's can be written
-            compiled.enable_caching()
-        compiled.compile(signature)
-        return compiled
-
-    return compile_loop
 
 
 @intrinsic
@@ -58,7 +45,15 @@ _is_for_host = not (config.CPU_NAME or config.CPU_FEATURES)  # type: ignore[attr
 _widen: Any = _widen_at_once if _is_for_host and get_host_cpu_features().get("f16c") else _widen_by_steps
 
 
-@_compiled(_NUMBERS, _PLACES, _QUERIES, types.float32[:, ::1])
+# Sums may be taken in any order, so that they fill the processor's registers. No lock of Python's is held.
+@compiled(
+    _NUMBERS,
+    _PLACES,
+    _QUERIES,
+    types.float32[:, ::1],
+    nogil=True,
+    fastmath={"reassoc", "contract", "nsz"},
+)
 def multiply_rows(numbers: np.ndarray, places_B: np.ndarray, queries_QD: np.ndarray, products_BQ: np.ndarray) -> None:
     """Write the products of vectors with at least one query; of a vector that is not finite, any number.
 

@@ -136,19 +136,19 @@ class ShardReader:
 
         rows_N: whole numbers of any type. Raises IndexError for a row that is not in the store.
         """
-        if len(rows_N) == 1:  # in a third of the time
-            return self._gather_one(name, int(rows_N[0]))
         rows_N = rows_N.astype(np.int64, copy=False)  # places in memory are computed from them, and must not overflow
         if np.count_nonzero(rows_N < 0):
             raise IndexError(f"row {rows_N.min()}; rows are counted from 0 to below {self.num_rows}")
         return self._maps(name).gather(rows_N, self._shard_of_rows[rows_N], partial(self.vectors, name))
 
-    def _gather_one(self, name: str, row: int) -> np.ndarray:
-        if not 0 <= row < self.num_rows:
-            raise IndexError(f"row {row}; rows are counted from 0 to below {self.num_rows}")
-        index = int(self._shard_of_rows[row])
-        offset = row - int(self.starts[index])
-        return self.vectors(name, index)[offset : offset + 1].copy()
+    def get(self, name: str, keys: Sequence[str]) -> np.ndarray:
+        """[key, dim], a pooled view at keys; else as gather() and locate()."""
+        maps = self._maps(name)
+        vectors_KD = self._search.fetch(keys, maps)
+        if vectors_KD is None:
+            rows_K, shards_K = self._search.locate(keys, lambda index: self.keys(index, name))
+            vectors_KD = maps.gather(rows_K, shards_K, partial(self.vectors, name))
+        return vectors_KD
 
     def places(self, name: str, rows_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """A pooled view's numbers as one array over all maps, and int64 [n], where the vectors of rows begin there.
@@ -190,7 +190,8 @@ class ShardReader:
 
         view: whose files are read, for the files of the samples need not be where only its vectors are wanted.
         """
-        return self._search.locate(keys, lambda index: self.keys(index, view))
+        rows_N: np.ndarray = self._search.locate(keys, lambda index: self.keys(index, view))[0]
+        return rows_N
 
     def _open(self, folder: str, file: str, index: int, schema: pa.Schema) -> pa.Table:
         table = open_first(self.files, f"{folder}/{file}", read_shard)

@@ -115,7 +115,7 @@ class Store:
         Raises StoreError for unknown keys, an unknown view, or a view of sequences.
         """
         self.reader.pooled_view(view)
-        return self.reader.gather(view, self.reader.locate(keys, view))
+        return self.reader.get(view, keys)
 
     def scan(self, view: str) -> Iterator[np.ndarray]:
         """All vectors in key order as arrays [row, dim] over the memory maps, one a shard: nothing is copied.

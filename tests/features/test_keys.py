@@ -1,4 +1,3 @@
-import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import StoreError
-from features.keys import NOT_FOUND, KeyIndex, KeySearch
+from features.keys import KeySearch
 from features.shards import Shard
 
 
@@ -20,10 +19,13 @@ class Shards:
         self.keys = [keys[start : start + num_rows] for start in range(0, len(keys), num_rows)]
         self.read: set[int] = set()
         shards = [Shard("s", "s.arrow", len(part), part[0], part[-1], "") for part in self.keys]
-        self.search = KeySearch(shards, np.cumsum([0, *map(len, self.keys)]), Path("store"))
+        self.starts = np.cumsum([0, *map(len, self.keys)])
+        self.search = KeySearch(shards, self.starts, Path("store"))
 
     def locate(self, keys: Sequence[str]) -> list[int]:
-        return self.search.locate(keys, self._read).tolist()
+        rows_K, shards_K = self.search.locate(keys, self._read)
+        assert all(self.starts[shard] <= row for row, shard in zip(rows_K, shards_K, strict=True))
+        return rows_K.tolist()
 
     def _read(self, index: int) -> pa.Array:
         self.read.add(index)
@@ -35,7 +37,7 @@ TEXTS = st.text(st.characters(codec="utf-8"), max_size=5)
 
 @given(st.sets(TEXTS, min_size=1, max_size=60), st.integers(1, 20), st.data())
 @settings(deadline=None)
-def test_search_and_index_agree_with_the_order_of_keys(known: set[str], num_rows: int, data: st.DataObject) -> None:
+def test_search_agrees_with_the_order_of_keys(known: set[str], num_rows: int, data: st.DataObject) -> None:
     keys = sorted(known)
     shards = Shards(keys, num_rows)
     asked = data.draw(st.lists(st.sampled_from(keys), max_size=40))
@@ -61,16 +63,19 @@ def test_search_reads_only_the_shards_that_may_hold_the_keys() -> None:
     assert shards.read == {0, 99}
 
 
-def test_search_makes_an_index_once_many_keys_were_asked_for() -> None:
+def test_search_finds_the_same_once_many_keys_were_asked_for() -> None:
     keys = [f"k{number:05}" for number in range(5000)]
     shards = Shards(keys, 50)
     asked = keys[:250:5]
 
     assert shards.locate(asked) == list(range(0, 250, 5))
-    assert len(shards.read) == 5
-    for _ in range(2):
-        assert shards.locate(asked) == list(range(0, 250, 5))
-    assert len(shards.read) == 100
+    assert shards.locate(keys) == list(range(5000))
+    assert shards.locate(asked[::-1]) == list(range(245, -1, -5))
+    for unknown in ("k00005x", "k0", "a", "z", "", "k00005\nk00006", "\udcff"):
+        with pytest.raises(StoreError, match=r"^store has no 1 of 2 keys: "):
+            shards.locate(["k00005", unknown])
+    with pytest.raises(StoreError, match="the key 7 is no text but int"):
+        shards.locate(["k00005", 7])
 
 
 def test_search_names_the_first_unknown_keys_and_one_near_in_the_next_shard() -> None:
@@ -97,55 +102,3 @@ def test_search_without_any_shard_knows_no_key() -> None:
     assert shards.locate([]) == []
     with pytest.raises(StoreError, match=r"store has no 20 of 20 keys: 'a', 'a', 'a', \.\.\.$"):
         shards.locate(["a"] * 20)
-
-
-class Hashed(str):
-    """A text of a given hash."""
-
-    def __new__(cls, number: int) -> "Hashed":
-        text = super().__new__(cls, number)
-        text.number = number
-        return text
-
-    number: int
-
-    def __hash__(self) -> int:
-        return self.number
-
-
-class HashedKeys(list[Hashed]):
-    def to_pylist(self) -> list[Hashed]:
-        return list(self)
-
-
-# Few bits that differ, at the upper end and just above the lowest: what looks alike in a window.
-CLOSE = st.builds(lambda upper, lower: (upper << 56) + lower - (1 << 62), st.integers(0, 127), st.integers(0, 3))
-
-
-@given(st.lists(CLOSE | st.integers(-(1 << 60), 1 << 60), min_size=1, max_size=8))
-@settings(max_examples=300, deadline=None)
-def test_index_takes_no_key_for_another_of_nearly_the_same_hash(hashes: list[int]) -> None:
-    keys = HashedKeys(map(Hashed, hashes))
-
-    found = KeyIndex([keys], len(keys)).find(keys).tolist()
-
-    assert all(row in (place, NOT_FOUND) for place, row in enumerate(found))
-    assert all(row == NOT_FOUND for row, number in zip(found, hashes, strict=True) if hashes.count(number) > 1)
-
-
-def test_index_finds_nearly_all_keys_in_few_bytes_a_row() -> None:
-    keys = [f"{number}" for number in range(40_000)]
-    arrays = [pa.array(keys[:30_000]), pa.array(keys[30_000:])]
-    tracemalloc.start()
-    try:
-        index = KeyIndex(arrays, len(keys))
-        num_bytes, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-
-    found = index.find(keys)
-
-    assert num_bytes < 25 * len(keys)
-    assert (found != NOT_FOUND).mean() > 0.99
-    assert (found == np.arange(len(keys)))[found != NOT_FOUND].all()
-    assert (index.find([f"x{key}" for key in keys]) == NOT_FOUND).all()

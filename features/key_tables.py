@@ -1,0 +1,88 @@
+"""Finding many keys at once: a hash table over the keys of each shard, in its memory map."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from features.key_kernels import CLOSED, fetch_keys, fill_table, find_keys
+from features.mapping import MappedVectors
+
+ReadKeys = Callable[[int], pa.Array]
+"""Gives the keys of a shard."""
+
+_NUM_BUCKETS = 4096
+_WORD_BYTES = 8
+
+
+class KeyTables:
+    """The rows of keys. The table of a shard is made when a key in it is first asked for, in 5 bytes a row.
+
+    Which shard may hold a key is told by the eight bytes after those that all keys begin with; where these do not
+    decide, by all of them. Keys are looked at where they lie: what a table names is a key's row only if it is that key.
+    """
+
+    def __init__(self, first_keys: Sequence[str], last_key: str, starts: np.ndarray) -> None:
+        """first_keys: of each shard, at least one; starts: int64 [shard + 1], the first row of each shard."""
+        firsts = [_encode(key) for key in first_keys]
+        skipped = _num_common(firsts[0], _encode(last_key))
+        lengths_S = np.fromiter(map(len, firsts), np.int64, len(firsts))
+        self._text = np.frombuffer(b"".join(firsts) or b"\0", np.uint8)
+        addresses_S = self._text.ctypes.data + np.cumsum(lengths_S) - lengths_S
+        heads = b"".join(first[skipped:][:_WORD_BYTES].ljust(_WORD_BYTES, b"\0") for first in firsts)
+        words_S = np.frombuffer(heads, ">u8").astype(np.uint64)
+        base, top = int(words_S[0]), int(words_S[-1])
+        shift = max(0, (top - base).bit_length() - _NUM_BUCKETS.bit_length() + 1)
+        edges = np.array([min(base + (bucket << shift), (1 << 64) - 1) for bucket in range(_NUM_BUCKETS)], np.uint64)
+        buckets_B = np.append(np.searchsorted(words_S, edges), len(firsts))
+        self._firsts = (skipped, np.uint64(base), shift, words_S, buckets_B, np.stack([addresses_S, lengths_S], axis=1))
+        self._starts = starts
+        self._shards_SC = np.zeros((len(firsts), 5), np.int64)
+        self._kept: list[tuple[np.ndarray, pa.Array]] = []  # what addresses point to
+
+    def find(self, text: str, num_keys: int, read: ReadKeys) -> np.ndarray:
+        """int64 [(row, shard), key], a row below 0 for a key that is not there.
+
+        text: a key in each line, without a line break at its end; with other lines than keys none is found, for one
+        holds a line break then, as no key of a store does. read: gives the keys of a shard, in memory that stays.
+        """
+        found_2K = np.empty((2, num_keys), np.int64)
+        lines = np.frombuffer(_encode(text) + b"\n", np.uint8)
+        if find_keys(lines, self._firsts, self._shards_SC, found_2K) and self._open_closed(found_2K, read):
+            find_keys(lines, self._firsts, self._shards_SC, found_2K)
+        return found_2K
+
+    def fetch(self, text: str, num_keys: int, maps: MappedVectors) -> np.ndarray | None:
+        """[key, dim], the vectors of keys; None if a key is not there, or its shard not open here or in the maps."""
+        vectors_KD, origins_S, closed = maps.room_for(num_keys)
+        found_2K = np.empty((2, num_keys), np.int64)
+        lines = np.frombuffer(_encode(text) + b"\n", np.uint8)
+        size = vectors_KD.itemsize
+        bytes_KB = vectors_KD.view(np.uint8)
+        if fetch_keys(lines, self._firsts, self._shards_SC, found_2K, origins_S, closed, size, bytes_KB):
+            return None
+        return vectors_KD
+
+    def _open_closed(self, found_2K: np.ndarray, read: ReadKeys) -> bool:
+        closed = np.unique(found_2K[1][found_2K[0] == CLOSED]).tolist()
+        for shard in closed:
+            self._open(shard, read(shard))
+        return bool(closed)
+
+    def _open(self, shard: int, keys: pa.Array) -> None:
+        _, offsets, text = keys.buffers()
+        slots = np.zeros(len(keys) * 5 // 4 + 1, np.uint32)
+        places = offsets.address + 4 * keys.offset, text.address if text else 0
+        fill_table(*places, len(keys), slots)
+        self._kept.append((slots, keys))
+        self._shards_SC[shard] = self._starts[shard], *places, slots.ctypes.data, len(slots)
+
+
+def _encode(key: str) -> bytes:
+    return key.encode(errors="surrogatepass")  # UTF-8 sorts as the texts do
+
+
+def _num_common(one: bytes, other: bytes) -> int:
+    """How many bytes two texts begin with alike."""
+    pairs = zip(one, other, strict=False)
+    return next((place for place, (left, right) in enumerate(pairs) if left != right), min(len(one), len(other)))

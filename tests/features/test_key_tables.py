@@ -1,0 +1,122 @@
+import tracemalloc
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.key_tables import KeyTables
+from features.mapping import MappedVectors
+
+
+class Tables:
+    """Tables over shards of sorted keys, with a vector of one number for each key: its row."""
+
+    def __init__(self, keys: Sequence[str], num_rows: int) -> None:
+        self.starts = np.array([*range(0, len(keys), num_rows), len(keys)])
+        self.shards = [keys[start:stop] for start, stop in pairwise(self.starts.tolist())]
+        self.opened: list[int] = []
+        self.tables = KeyTables([shard[0] for shard in self.shards], keys[-1], self.starts)
+        self.maps = MappedVectors(self.starts, 1, "float32")
+
+    def find(self, keys: Sequence[str]) -> list[int]:
+        rows_K, shards_K = self.tables.find("\n".join(keys), len(keys), self._read)
+        for row, shard in zip(rows_K.tolist(), shards_K.tolist(), strict=True):
+            assert row < 0 or shard == bisect_right(self.starts, row) - 1
+        return rows_K.tolist()
+
+    def open_maps(self) -> None:
+        self.kept = [np.arange(start, stop, dtype=np.float32)[:, None] for start, stop in pairwise(self.starts)]
+        rows_N = self.starts[:-1]
+        self.maps.gather(rows_N, np.arange(len(rows_N)), self.kept.__getitem__)
+
+    def _read(self, shard: int) -> pa.Array:
+        self.opened.append(shard)
+        return pa.array(["beside", *self.shards[shard], "beside"]).slice(1, len(self.shards[shard]))
+
+
+# Few letters, so that many keys begin alike, are the beginning of others, and differ only far behind.
+LETTERS = st.text("ab\x80é\U0001f600", max_size=4)
+KEYS = st.builds(lambda head, middle, tail: head + 9 * middle + tail, LETTERS, LETTERS, LETTERS)
+
+
+@given(st.sets(KEYS, min_size=1, max_size=60), st.integers(1, 20), st.lists(KEYS, max_size=20))
+@settings(deadline=None)
+def test_find_gives_the_rows_of_known_keys_and_of_no_others(known: set[str], num_rows: int, other: list[str]) -> None:
+    keys = sorted(known)
+    tables = Tables(keys, num_rows)
+    asked = [*keys[::-1], *other]
+    expected = [keys.index(key) if key in known else -1 for key in asked]
+
+    assert tables.find(asked) == expected
+    assert tables.find(asked) == expected
+    assert sorted(tables.opened) == sorted(set(tables.opened))
+
+
+@given(st.sets(st.integers(0, 10**6), min_size=1, max_size=300), st.integers(1, 40))
+@settings(deadline=None)
+def test_find_gives_the_rows_of_keys_as_sources_name_them(numbers: set[int], num_rows: int) -> None:
+    keys = sorted(f"corpus/recording{number // 7:06}/{number % 7:04}" for number in numbers)
+
+    assert Tables(keys, num_rows).find(keys) == list(range(len(keys)))
+
+
+def test_find_opens_only_the_shards_of_the_keys() -> None:
+    tables = Tables([f"k{number:04}" for number in range(1000)], 10)
+
+    assert tables.find(["k0005", "k0995", "k0006"]) == [5, 995, 6]
+    assert tables.opened == [0, 99]
+
+
+def test_find_tells_lines_from_keys() -> None:
+    tables = Tables(["a", "b", "c"], 2)
+
+    assert tables.find(["a\nb", "c"]) == [-1, -1]
+    assert tables.find(["a", "b", "c"]) == [0, 1, 2]
+
+
+def test_fetch_gives_vectors_once_all_is_open() -> None:
+    keys = [f"{number:05}" for number in range(0, 4000, 3)]
+    tables = Tables(keys, 100)
+    text = "\n".join(keys[::-1])
+
+    assert tables.tables.fetch(text, len(keys), tables.maps) is None  # no keys are open
+    tables.find(keys)
+    assert tables.tables.fetch(text, len(keys), tables.maps) is None  # no vectors are
+    tables.open_maps()
+    fetched = tables.tables.fetch(text, len(keys), tables.maps)
+    assert fetched is not None
+    assert fetched[:, 0].tolist() == list(range(len(keys)))[::-1]
+    assert tables.tables.fetch("00000\n00001", 2, tables.maps) is None
+
+
+@pytest.mark.parametrize("dim", [1, 3, 7, 100])
+def test_fetch_copies_vectors_of_any_length(dim: int) -> None:
+    vectors = np.random.default_rng(0).standard_normal((50, dim)).astype(np.float16)
+    keys = [f"{number:02}" for number in range(50)]
+    starts = np.array([0, 50])
+    tables, maps = KeyTables(["00"], "49", starts), MappedVectors(starts, dim, "float16")
+    tables.find("07", 1, lambda _: pa.array(keys))
+    maps.gather(np.array([0]), np.array([0]), lambda _: vectors)
+
+    assert np.array_equal(tables.fetch("49\n00\n07", 3, maps), vectors[[49, 0, 7]])
+
+
+def test_tables_take_few_bytes_a_row() -> None:
+    keys = [f"key{number:06}" for number in range(40_000)]
+    arrays = [pa.array(keys[start : start + 200]) for start in range(0, len(keys), 200)]
+    starts = np.arange(0, len(keys) + 1, 200)
+    tables = KeyTables(keys[::200], keys[-1], starts)
+    tracemalloc.start()
+    try:
+        found = tables.find("\n".join(keys[::100]), 400, arrays.__getitem__)
+        num_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert found[0].tolist() == list(range(0, len(keys), 100))
+    assert num_bytes < 7 * len(keys)
