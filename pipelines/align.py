@@ -19,8 +19,9 @@ from pipelines.digests import sample_digests
 from pipelines.force_words import aligner_settings, force_words
 from pipelines.job import Reject
 from pipelines.media.diagnosis import diagnose
+from pipelines.media.said import Said
 from pipelines.media.segments import Interval, Loss, Rules, Segment, cut_span, hull
-from pipelines.media.slicing import choose_cut, cut_segment, keep_whole, media_tracks, text_in
+from pipelines.media.slicing import choose_cut, cut_segment, keep_whole, media_tracks
 from pipelines.media.spans import Span
 from pipelines.params import AlignParams, BeamParams
 from pipelines.proposals import Proposal, propose
@@ -97,7 +98,7 @@ class Align:
     def __call__(self, row: MediaRow) -> Outcome:
         tracks = media_tracks(row)
         if not tracks and not (row["intervals"] and self.params.by in ("auto", "intervals")):
-            return [_with_digests(keep_whole(row, None, row["text"]))], _rejects(_without_timeline(row))
+            return [_with_digests(keep_whole(row, Said(row), None, row["text"]))], _rejects(_without_timeline(row))
         words, doubts = force_words(row, self.params.forced)
         warnings = [*_oddities(row, tracks), *doubts]
         row = {**row, "words": words}
@@ -117,26 +118,29 @@ class Align:
         self, row: MediaRow, tracks: Mapping[str, Interval], proposal: Proposal
     ) -> tuple[list[MediaRow], list[Loss]]:
         rules = Rules(**self.params.model_dump(include=_RULES))
+        said = Said(row)
         rows: list[MediaRow] = []
         losses = [*_text_beside_cues(row), *proposal.losses]
         for key, span in zip(proposal.keys(row["key"]), proposal.spans, strict=True):
             interval = (span["start_s"], span["end_s"])
-            segments, lost = cut_span(key, interval, tracks, rules, partial(choose_cut, row))
+            segments, lost = cut_span(key, interval, tracks, rules, partial(choose_cut, row, said))
             losses += lost
-            if len(segments) > 1 and span["text"] and row["words"] is None:
+            if len(segments) > 1 and span["text"] and not said.has_words:
                 losses.append(_undivided_text(key, len(segments)))
-            rows += [_with_digests(_take(row, tracks, segment, span, proposal)) for segment in segments]
+            rows += [_with_digests(_take(row, said, tracks, segment, span, proposal)) for segment in segments]
         return rows, losses
 
 
-def _take(row: MediaRow, tracks: Mapping[str, Interval], segment: Segment, span: Span, proposal: Proposal) -> MediaRow:
-    text = text_in(row, segment, span, is_own=proposal.has_own_texts)
+def _take(
+    row: MediaRow, said: Said, tracks: Mapping[str, Interval], segment: Segment, span: Span, proposal: Proposal
+) -> MediaRow:
+    text = said.text_in(segment, span, is_own=proposal.has_own_texts)
     if proposal.by == "whole" and not segment.is_part:
         first_s, last_s = hull(tracks)
         if (segment.start_s, segment.end_s) == (round(first_s, 3), round(last_s, 3)):
             # To the sample, where a cut would be to the millisecond, and to the letter.
-            return keep_whole(row, (first_s, last_s), text if row["cues"] else row["text"] or text)
-    return cut_segment(row, segment, span, text)
+            return keep_whole(row, said, (first_s, last_s), text if row["cues"] else row["text"] or text)
+    return cut_segment(row, said, segment, span, text)
 
 
 def _with_digests(row: MediaRow) -> MediaRow:

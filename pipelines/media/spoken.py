@@ -1,7 +1,8 @@
 """Spans of words that belong together, and where a long span may be cut without cutting a word."""
 
+import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 
@@ -43,23 +44,31 @@ def _ends_sentence(text: str) -> bool:
     return text.rstrip(_CLOSING).endswith(_SENTENCE_ENDS)
 
 
-def widest_gap(words: Sequence[Span], low_s: float, high_s: float, ideal_s: float) -> float | None:
-    """The middle of the longest stretch between words within [low_s, high_s], the nearest to ideal_s of equal ones;
-    None if words fill all of it. Words that follow without a pause have a gap of no length between them."""
-    spoken = sorted((word["start_s"], word["end_s"]) for word in words if word["end_s"] > word["start_s"])
-    merged: list[tuple[float, float]] = []
-    for start_s, end_s in spoken:
-        if merged and start_s < merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end_s, merged[-1][1]))
-        else:
-            merged.append((start_s, end_s))
-    edges = [(float("-inf"), float("-inf")), *merged, (float("inf"), float("inf"))]
-    gaps = [(max(end_s, low_s), min(start_s, high_s)) for (_, end_s), (start_s, _) in pairwise(edges)]
-    within = [(start_s, end_s) for start_s, end_s in gaps if start_s <= end_s]
-    if not within:
-        return None
-    start_s, end_s = max(within, key=lambda gap: (gap[1] - gap[0], -abs((gap[0] + gap[1]) / 2 - ideal_s)))
-    return (start_s + end_s) / 2
+class WordGaps:
+    """The pauses between the words of a recording. Words that follow without one have a gap of no length between."""
+
+    def __init__(self, words: Sequence[Span]) -> None:
+        said: list[tuple[float, float]] = []
+        for start_s, end_s in sorted((one["start_s"], one["end_s"]) for one in words if one["end_s"] > one["start_s"]):
+            if said and start_s < said[-1][1]:
+                said[-1] = (said[-1][0], max(end_s, said[-1][1]))
+            else:
+                said.append((start_s, end_s))
+        self._starts_s = [*(start_s for start_s, _ in said), math.inf]  # of what follows each gap
+        self._ends_s = [-math.inf, *(end_s for _, end_s in said)]  # of what comes before it
+
+    def widest(self, low_s: float, high_s: float, ideal_s: float) -> float | None:
+        """The middle of the longest gap within [low_s, high_s], of equal ones the nearest to ideal_s; None if there is
+        none."""
+        near = slice(bisect_left(self._starts_s, low_s), bisect_right(self._ends_s, high_s))
+        gaps = [
+            (max(end_s, low_s), min(start_s, high_s))
+            for end_s, start_s in zip(self._ends_s[near], self._starts_s[near], strict=True)
+        ]
+        if not gaps:
+            return None
+        start_s, end_s = max(gaps, key=lambda gap: (gap[1] - gap[0], -abs((gap[0] + gap[1]) / 2 - ideal_s)))
+        return (start_s + end_s) / 2
 
 
 def quietest(

@@ -1,15 +1,19 @@
 """Voice activity: where somebody speaks, by Silero VAD with the weights in its package."""
 
+import math
 from functools import cache
 
 import numpy as np
 
 from features.encoders.base import Audio, Encoder
-from features.encoders.silero import SILERO_SHA256, make_silero
+from features.encoders.silero import CHUNK, RATE_HZ, SILERO_SHA256, make_silero
 from features.view import View
 from pipelines.media.audio import from_pcm16
 from pipelines.media.spans import Span, span
 
+_PCM_BYTES = 2
+_BLOCK_S = 600  # heard at a time, so that memory does not grow with a recording; whole chunks of 32 ms, as _BEFORE_S
+_BEFORE_S = 8
 _HYSTERESIS = 0.15  # below the threshold speech has ended; between the two it goes on, as the package has it
 
 
@@ -17,10 +21,24 @@ def voice_spans(
     pcm: bytes, rate_hz: int, start_s: float, *, threshold: float, max_gap_s: float, min_s: float
 ) -> list[Span]:
     """The stretches in which somebody speaks, to 32 ms; see speech_spans(). start_s: when the audio begins."""
+    blocks = [
+        _hear(pcm, rate_hz, first_s) for first_s in range(0, math.ceil(len(pcm) / _PCM_BYTES / rate_hz), _BLOCK_S)
+    ]
+    speech_T = np.concatenate([np.empty(0), *(speech_B for speech_B, _ in blocks)])
+    times_T2 = start_s + np.concatenate([np.empty((0, 2)), *(times_B2 for _, times_B2 in blocks)])
+    return speech_spans(speech_T, times_T2, threshold=threshold, max_gap_s=max_gap_s, min_s=min_s)
+
+
+def _hear(pcm: bytes, rate_hz: int, first_s: int) -> tuple[np.ndarray, np.ndarray]:
+    """How likely is speech in each stretch of the block that begins at first_s, and when these are, from the start of
+    the audio. The model listens from a little before, as it remembers what it has heard."""
+    heard_s = max(0, first_s - _BEFORE_S)
+    block = pcm[heard_s * rate_hz * _PCM_BYTES : (first_s + _BLOCK_S) * rate_hz * _PCM_BYTES]
     encoder = _load()
-    prepared = encoder.prepare(Audio(from_pcm16(pcm), rate_hz, start_s))
+    prepared = encoder.prepare(Audio(from_pcm16(block), rate_hz, heard_s))
     (speech_T1,) = (encoder.encode(unit[None])[0] for unit in prepared.units)
-    return speech_spans(speech_T1[:, 0], prepared.times_T2, threshold=threshold, max_gap_s=max_gap_s, min_s=min_s)
+    skipped = round((first_s - heard_s) * RATE_HZ / CHUNK)
+    return speech_T1[skipped:, 0], prepared.times_T2[skipped:]
 
 
 def speech_spans(

@@ -12,8 +12,9 @@ from features.reasons import Reason
 from features.sample import MediaRow, media_row
 from pipelines.align import Align
 from pipelines.digests import sample_digests
+from pipelines.media.said import Said
 from pipelines.media.segments import Segment, hull
-from pipelines.media.slicing import cut_segment, label_of, media_tracks, text_of
+from pipelines.media.slicing import cut_segment, media_tracks
 from pipelines.media.spans import span
 from pipelines.params import AlignParams
 
@@ -42,7 +43,8 @@ def recording(**changes: Any) -> MediaRow:
 
 
 def cut(row: MediaRow, start_s: float, end_s: float) -> MediaRow:
-    return cut_segment(row, Segment("key", start_s, end_s, core=(start_s, end_s)), span(start_s, end_s), None)
+    segment = Segment("key", start_s, end_s, core=(start_s, end_s))
+    return cut_segment(row, Said(row), segment, span(start_s, end_s), None)
 
 
 def test_align_cuts_by_cues_with_all_modalities_on_one_clock() -> None:
@@ -182,24 +184,29 @@ def test_segments_that_meet_share_no_audio_and_leave_none_out(cuts_ms: list[int]
     assert b"".join(piece for piece in pieces if piece) == row["audio"]
 
 
-def test_label_is_that_of_the_longest_overlap() -> None:
-    labels = [span(0, 1, label="a"), span(1, 3, label="b"), span(3, 4, label="c")]
-    assert label_of(labels, 0.5, 2.0) == "b"
-    assert label_of(labels, 4.0, 5.0) is None
-    assert label_of(None, 0.0, 1.0) is None
-    assert label_of(labels, 0.5, 1.5) == "a"
-
-
-def test_text_is_that_of_cues_whose_middle_lies_inside() -> None:
-    cues = [span(0, 1, text="a"), span(1, 2, text=None), span(2, 3, text="c")]
-    assert text_of(cues, 0.5, 3.0) == "a c"
-    assert text_of(cues, 0.6, 1.9) is None
-
-
 def test_digests_do_not_see_where_on_the_timeline_a_segment_lies() -> None:
     early, late = recording(), recording(frame_times_s=[5 + index / 4 for index in range(36)], frames_end_s=14.0)
     late["audio_start_s"] = 5.0
     assert sample_digests(cut(early, 1.0, 2.0)) == sample_digests(cut(late, 6.0, 7.0))
+
+
+@given(
+    st.lists(st.tuples(st.integers(-2000, 12000), st.integers(-500, 4000)), min_size=1, max_size=6),
+    st.sampled_from(["keep", "drop", "shorten"]),
+    st.none() | st.integers(200, 3000),
+)
+def test_every_cue_becomes_segments_or_one_reject(
+    cues_ms: list[tuple[int, int]], uncovered: str, max_ms: int | None
+) -> None:
+    cues = [span(start / 1000, (start + length) / 1000, text="x") for start, length in cues_ms]
+    changes = {"uncovered": uncovered, "max_s": None if max_ms is None else max_ms / 1000}
+    rows, rejects = Align(ALIGN.params.model_copy(update=changes))(recording(cues=cues))
+    lost = {reject.key for reject in rejects if reject.dropped == "sample"} - {"rec"}
+    cut = {"/".join(row["key"].split("/")[:2]) for row in rows}
+    assert cut.isdisjoint(lost)
+    assert cut | lost == {f"rec/{index:04d}" for index in range(len(cues))}
+    assert bool(rows) != any(reject.key == "rec" for reject in rejects)
+    assert len({row["key"] for row in rows}) == len(rows)
 
 
 def test_align_gives_every_segment_the_text_of_the_whole_unless_there_are_cues() -> None:

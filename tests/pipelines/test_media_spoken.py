@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.media.spans import Span, span
-from pipelines.media.spoken import quietest, widest_gap, word_spans
+from pipelines.media.spoken import WordGaps, quietest, word_spans
 
 RATE_HZ = 1000
 times = st.lists(st.tuples(st.integers(0, 90), st.integers(0, 15)), max_size=12)
@@ -53,22 +53,22 @@ def test_groups_hold_every_word_once_and_begin_in_order(
 
 def test_widest_gap_is_the_longest_pause_within_the_leeway() -> None:
     words = said((0.0, 1.0, "a"), (1.2, 2.0, "b"), (2.5, 3.0, "c"))
-    assert widest_gap(words, 0.5, 2.9, 1.0) == 2.25
-    assert widest_gap(words, 0.5, 2.1, 1.0) == 1.1
-    assert widest_gap(words, 0.1, 0.9, 0.5) is None
-    assert widest_gap(words, 2.6, 9.0, 5.0) == 6.0
+    assert WordGaps(words).widest(0.5, 2.9, 1.0) == 2.25
+    assert WordGaps(words).widest(0.5, 2.1, 1.0) == 1.1
+    assert WordGaps(words).widest(0.1, 0.9, 0.5) is None
+    assert WordGaps(words).widest(2.6, 9.0, 5.0) == 6.0
 
 
 def test_widest_gap_of_equal_ones_is_the_nearest_and_may_have_no_length() -> None:
     words = said((0.0, 1.0, "a"), (1.0, 2.0, "b"), (2.0, 3.0, "c"))
-    assert widest_gap(words, 0.5, 2.5, 1.6) == 2.0
-    assert widest_gap(words, 0.5, 2.5, 1.4) == 1.0
+    assert WordGaps(words).widest(0.5, 2.5, 1.6) == 2.0
+    assert WordGaps(words).widest(0.5, 2.5, 1.4) == 1.0
 
 
 @given(times, st.integers(0, 50), st.integers(0, 50))
 def test_widest_gap_lies_within_the_leeway_and_cuts_no_word(starts: list[tuple[int, int]], low: int, room: int) -> None:
     words = said(*((start / 10, (start + length) / 10, "w") for start, length in sorted(starts)))
-    found = widest_gap(words, low / 10, (low + room) / 10, low / 10)
+    found = WordGaps(words).widest(low / 10, (low + room) / 10, low / 10)
     if found is None:
         assert words
         return

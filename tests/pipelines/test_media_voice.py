@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.media import voice
 from pipelines.media.audio import to_pcm16
 from pipelines.media.voice import speech_spans, voice_spans
 from pipelines.synthesis.speech import VOICE_RATE_HZ, Voice, say_words
@@ -63,6 +64,18 @@ def test_voice_spans_are_where_the_recording_has_speech(
     found_s = [(one["start_s"] - start_s, one["end_s"] - start_s) for one in spans]
     assert np.allclose(found_s, stretches_s, atol=0.15)
     assert voice_spans(pcm, VOICE_RATE_HZ, start_s, threshold=0.5, max_gap_s=0.3, min_s=0.25) == spans
+
+
+def test_voice_spans_of_a_long_recording_are_heard_in_blocks(
+    spoken: tuple[np.ndarray, list[tuple[float, float]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pcm = to_pcm16(np.tile(spoken[0], 3))
+    at_once = voice_spans(pcm, VOICE_RATE_HZ, 0.0, threshold=0.5, max_gap_s=0.3, min_s=0.25)
+    monkeypatch.setattr(voice, "_BLOCK_S", 8)
+    in_blocks = voice_spans(pcm, VOICE_RATE_HZ, 0.0, threshold=0.5, max_gap_s=0.3, min_s=0.25)
+    assert len(at_once) == 6
+    times_s = [[(one["start_s"], one["end_s"]) for one in spans] for spans in (at_once, in_blocks)]
+    assert np.allclose(*times_s, atol=0.1)
 
 
 def test_voice_spans_of_silence_are_none() -> None:
