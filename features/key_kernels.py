@@ -4,120 +4,39 @@ They take addresses, since shards lie in maps of their own. The bytes of memory 
 once: what such a loop takes is mostly the time that memory takes to answer.
 """
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic
 
 from features.compiling import compiled
 from features.keys import MOST_ROWS
+from features.memory_kernels import (
+    are_equal,
+    comes_before,
+    copy_bytes,
+    fetch_ahead,
+    hash_text,
+    load_int32,
+    load_uint32,
+    load_word,
+    word_at,
+)
 
 NOT_FOUND, CLOSED = -1, -2
-ALL_BITS = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 # Columns of the array that describes shards.
 START, OFFSETS, TEXT, TABLE, NUM_SLOTS = range(5)
 
 _NEWLINE = 10
 _TAG_BITS = 0xFFFF_FFFF & ~MOST_ROWS  # of a slot; below it has the row, counted from 1
-_PAGE_BYTES = 4096
 _LINE_BYTES = 64
 _FEW_WORDS = 16  # are compared at once
 _ROWS_AHEAD = 4  # measured: two to eight do alike
-_FACTORS = np.uint64(0x9E37_79B9_7F4A_7C15), np.uint64(0xD6E8_FEB8_6659_FD93)  # odd, with bits all over
 
 _BYTES = types.Array(types.uint8, 1, "C", readonly=True)
 _WORDS = types.Array(types.uint64, 1, "C")
 _PLACES = types.Array(types.int64, 1, "C")
 _SHARDS = types.Array(types.int64, 2, "C")
-
-Generate = Callable[..., Any]
-
-
-def _intrinsic(made: Callable[..., tuple[Any, Generate]]) -> Any:
-    """Typed as what numba makes of it: called with the arguments after the first."""
-    return intrinsic(made)
-
-
-def _pointer(builder: ir.IRBuilder, address: ir.Value, bits: int) -> ir.Value:
-    return builder.inttoptr(address, ir.IntType(bits).as_pointer())
-
-
-def _loader(bits: int, kind: Any) -> Any:
-    @_intrinsic
-    def load(_: Any, address: Any) -> tuple[Any, Generate]:
-        def generate(_: Any, builder: ir.IRBuilder, __: Any, values: Sequence[ir.Value]) -> ir.Value:
-            loaded = builder.load(_pointer(builder, values[0], bits))
-            loaded.align = 1
-            return loaded
-
-        return kind(types.int64), generate
-
-    return load
-
-
-_load_word, _load_offset = _loader(64, types.uint64), _loader(32, types.int32)
-_load_slot, _load_byte = _loader(32, types.uint32), _loader(8, types.uint8)
-
-
-@_intrinsic
-def _swap_bytes(_: Any, word: Any) -> tuple[Any, Generate]:
-    def generate(_: Any, builder: ir.IRBuilder, __: Any, values: Sequence[ir.Value]) -> ir.Value:
-        return builder.bswap(values[0])
-
-    return types.uint64(types.uint64), generate
-
-
-@_intrinsic
-def _fetch_ahead(_: Any, address: Any) -> tuple[Any, Generate]:
-    """Ask for the bytes at an address, which may be any: it is read where it can be, and nothing happens elsewhere."""
-
-    def generate(context: Any, builder: ir.IRBuilder, __: Any, values: Sequence[ir.Value]) -> ir.Value:
-        pointer, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
-        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
-        builder.call(function, [_pointer(builder, values[0], 8), flag(0), flag(3), flag(1)])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), generate
-
-
-@_intrinsic
-def _copy_bytes(_: Any, to: Any, source: Any, num_bytes: Any) -> tuple[Any, Generate]:
-    def generate(context: Any, builder: ir.IRBuilder, __: Any, values: Sequence[ir.Value]) -> ir.Value:
-        pointer = ir.IntType(8).as_pointer()
-        function = builder.module.declare_intrinsic("llvm.memcpy", [pointer, pointer, ir.IntType(64)])
-        ends = [_pointer(builder, value, 8) for value in values[:2]]
-        builder.call(function, [*ends, values[2], ir.IntType(1)(0)])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), generate
-
-
-@njit()
-def _word(address: int, num_bytes: int) -> Any:
-    """Up to eight bytes as one number, zeros after them: numbers are in the order of the bytes."""
-    if num_bytes >= 8:
-        return _swap_bytes(_load_word(address))
-    if num_bytes <= 0:
-        return np.uint64(0)
-    if address & (_PAGE_BYTES - 1) <= _PAGE_BYTES - 8:  # what follows in the same page can be read too
-        return _swap_bytes(_load_word(address)) & (ALL_BITS << np.uint64(64 - 8 * num_bytes))
-    word = np.uint64(0)
-    for place in range(num_bytes):
-        word |= np.uint64(_load_byte(address + place)) << np.uint64(56 - 8 * place)
-    return word
-
-
-@njit()
-def _hash(address: int, num_bytes: int) -> Any:
-    mixed = np.uint64(num_bytes)
-    for place in range(0, num_bytes, 8):
-        mixed = (mixed ^ _word(address + place, num_bytes - place)) * _FACTORS[0]
-        mixed ^= mixed >> np.uint64(32)
-    return mixed * _FACTORS[1]
 
 
 @njit()
@@ -132,27 +51,6 @@ def _tag(mixed: Any) -> Any:
     return np.int64(mixed & np.uint64(_TAG_BITS))
 
 
-@njit()
-def _equal(one: int, num_one: int, other: int, num_other: int) -> bool:
-    if num_one != num_other:
-        return False
-    if num_one < 8:
-        return _word(one, num_one) == _word(other, num_one)
-    for place in range(0, num_one - 8, 8):
-        if _load_word(one + place) != _load_word(other + place):
-            return False
-    return _load_word(one + num_one - 8) == _load_word(other + num_one - 8)
-
-
-@njit()
-def _comes_before(one: int, num_one: int, other: int, num_other: int) -> bool:
-    for place in range(0, min(num_one, num_other), 8):
-        left, right = _word(one + place, num_one - place), _word(other + place, num_other - place)
-        if left != right:
-            return left < right
-    return num_one < num_other
-
-
 @compiled(types.int64, types.int64, types.int64, types.Array(types.uint32, 1, "C"))
 def fill_table(offsets: int, text: int, num_rows: int, slots: np.ndarray) -> None:
     """Lay the rows of a shard, counted from 1, each into the first free slot from that of its key's hash on.
@@ -162,8 +60,8 @@ def fill_table(offsets: int, text: int, num_rows: int, slots: np.ndarray) -> Non
     """
     num_slots = len(slots)
     for row in range(num_rows):
-        start, end = _load_offset(offsets + 4 * row), _load_offset(offsets + 4 * row + 4)
-        mixed = _hash(text + start, end - start)
+        start, end = load_int32(offsets + 4 * row), load_int32(offsets + 4 * row + 4)
+        mixed = hash_text(text + start, end - start)
         place = _slot(mixed, num_slots)
         while slots[place]:
             place = place + 1 if place + 1 < num_slots else 0
@@ -188,7 +86,7 @@ def _split(text: np.ndarray, num_keys: int, starts_K: np.ndarray) -> bool:
 def _shard_of(address: int, num_bytes: int, firsts: tuple[Any, ...]) -> int:
     """The last shard whose first key is not behind the key, or the first one."""
     skipped, base, shift, words_S, buckets_B, firsts_S2 = firsts
-    word = _word(address + skipped, num_bytes - skipped)
+    word = word_at(address + skipped, num_bytes - skipped)
     bucket: Any = 0
     if word > base:
         bucket = np.int64(min((word - base) >> np.uint64(shift), np.uint64(len(buckets_B) - 2)))
@@ -197,17 +95,17 @@ def _shard_of(address: int, num_bytes: int, firsts: tuple[Any, ...]) -> int:
     while num_left > _FEW_WORDS:
         half = num_left >> 1
         # No branch, for the processor could not guess it.
-        shard += half & -np.int64(_load_word(words + 8 * (shard + half)) <= word)
+        shard += half & -np.int64(load_word(words + 8 * (shard + half)) <= word)
         num_left -= half
     num_behind = 0
     for place in range(1, num_left):
-        num_behind += _load_word(words + 8 * (shard + place)) <= word
+        num_behind += load_word(words + 8 * (shard + place)) <= word
     shard += num_behind
     if words_S[shard] == word:  # then the words of shards before may be the same
         shard = lowest
         while end - shard > 1:
             middle = (shard + end) >> 1
-            if _comes_before(address, num_bytes, firsts_S2[middle, 0], firsts_S2[middle, 1]):
+            if comes_before(address, num_bytes, firsts_S2[middle, 0], firsts_S2[middle, 1]):
                 end = middle
             else:
                 shard = middle
@@ -218,7 +116,7 @@ def _shard_of(address: int, num_bytes: int, firsts: tuple[Any, ...]) -> int:
 def _slot_of(slot: int, tag: int, shard_C: np.ndarray) -> int:
     """The first slot with the tag, or empty, from a slot on."""
     while True:
-        laid = np.int64(_load_slot(shard_C[TABLE] + 4 * slot))
+        laid = np.int64(load_uint32(shard_C[TABLE] + 4 * slot))
         if laid == 0 or laid & _TAG_BITS == tag:
             return slot
         slot = slot + 1 if slot + 1 < shard_C[NUM_SLOTS] else 0
@@ -227,7 +125,7 @@ def _slot_of(slot: int, tag: int, shard_C: np.ndarray) -> int:
 @njit()
 def _row_in(slot: int, shard_C: np.ndarray) -> Any:
     """The row in a slot, within the shard; -1 for none."""
-    return (np.int64(_load_slot(shard_C[TABLE] + 4 * slot)) & MOST_ROWS) - 1
+    return (np.int64(load_uint32(shard_C[TABLE] + 4 * slot)) & MOST_ROWS) - 1
 
 
 @njit()
@@ -237,8 +135,8 @@ def _row_of(address: int, num_bytes: int, slot: int, tag: int, shard_C: np.ndarr
         row = _row_in(slot, shard_C)
         if row < 0:
             return NOT_FOUND
-        start, end = _load_offset(shard_C[OFFSETS] + 4 * row), _load_offset(shard_C[OFFSETS] + 4 * row + 4)
-        if _equal(address, num_bytes, shard_C[TEXT] + start, end - start):
+        start, end = load_int32(shard_C[OFFSETS] + 4 * row), load_int32(shard_C[OFFSETS] + 4 * row + 4)
+        if are_equal(address, num_bytes, shard_C[TEXT] + start, end - start):
             return shard_C[START] + row
         slot = _slot_of(slot + 1 if slot + 1 < shard_C[NUM_SLOTS] else 0, tag, shard_C)
 
@@ -270,21 +168,21 @@ def _look_up(
     # Each pass asks for what the next one reads, of all keys.
     for key in range(num_keys):
         num_bytes = starts_K[key + 1] - 1 - starts_K[key]
-        shard, mixed = _shard_of(starts_K[key], num_bytes, firsts), _hash(starts_K[key], num_bytes)
+        shard, mixed = _shard_of(starts_K[key], num_bytes, firsts), hash_text(starts_K[key], num_bytes)
         slots_K[key], tags_K[key] = _slot(mixed, shards_SC[shard, NUM_SLOTS]), _tag(mixed)
         shards_K[key] = shard
-        _fetch_ahead(shards_SC[shard, TABLE] + 4 * slots_K[key])
+        fetch_ahead(shards_SC[shard, TABLE] + 4 * slots_K[key])
     for key in range(num_keys):
         shard_C = shards_SC[shards_K[key]]
         rows_K[key] = CLOSED
         if shard_C[NUM_SLOTS]:
             slots_K[key] = _slot_of(slots_K[key], tags_K[key], shard_C)
             rows_K[key] = _row_in(slots_K[key], shard_C)
-            _fetch_ahead(shard_C[OFFSETS] + 4 * rows_K[key])
+            fetch_ahead(shard_C[OFFSETS] + 4 * rows_K[key])
     for key in range(num_keys):
         if rows_K[key] >= 0:
             shard_C = shards_SC[shards_K[key]]
-            _fetch_ahead(shard_C[TEXT] + _load_offset(shard_C[OFFSETS] + 4 * rows_K[key]))
+            fetch_ahead(shard_C[TEXT] + load_int32(shard_C[OFFSETS] + 4 * rows_K[key]))
 
 
 _FIRSTS: Any = types.Tuple([types.int64, types.uint64, types.int64, _WORDS, _PLACES, _SHARDS])  # type: ignore[no-untyped-call]
@@ -336,6 +234,6 @@ def fetch_keys(
     for key in range(num_keys):
         later = min(key + _ROWS_AHEAD, num_keys - 1)
         for byte in range(0, num_bytes, _LINE_BYTES):
-            _fetch_ahead(sources_K[later] + byte)
-        _copy_bytes(target + key * num_bytes, sources_K[key], num_bytes)
+            fetch_ahead(sources_K[later] + byte)
+        copy_bytes(target + key * num_bytes, sources_K[key], num_bytes)
     return 0
