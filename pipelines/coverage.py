@@ -138,10 +138,8 @@ def _by_recording(path: Path) -> dict[str, list[dict[str, Interval]]]:
     found: dict[str, list[dict[str, Interval]]] = {}
     for row in _rows(path, ["recording", "start_s", "end_s"]):
         if row["start_s"] is not None:
-            segment = {
-                name: (max(first, row["start_s"]), min(last, row["end_s"]))
-                for name, (first, last) in _tracks(row).items()
-            }
+            # A frame may have been on screen before the cut; sound begins with it.
+            segment = {name: (max(first, row["start_s"]), last) for name, (first, last) in _tracks(row).items()}
             if row["text"]:
                 segment["text"] = (row["start_s"], row["end_s"])
             found.setdefault(row["recording"], []).append(segment)
