@@ -1,6 +1,6 @@
 """Align: cut recordings into segments whose text, audio, frames and image share one clock."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -125,9 +125,10 @@ class Align:
             interval = (span["start_s"], span["end_s"])
             segments, lost = cut_span(key, interval, tracks, rules, partial(choose_cut, row, said))
             losses += lost
-            if len(segments) > 1 and span["text"] and not said.has_words:
-                losses.append(_undivided_text(key, len(segments)))
-            rows += [_with_digests(_take(row, said, tracks, segment, span, proposal)) for segment in segments]
+            cut = [_with_digests(_take(row, said, tracks, segment, span, proposal)) for segment in segments]
+            if len(cut) > 1 and span["text"]:
+                losses += _lost_text(key, span["text"], [segment["text"] for segment in cut])
+            rows += cut
         return rows, losses
 
 
@@ -135,7 +136,7 @@ def _take(
     row: MediaRow, said: Said, tracks: Mapping[str, Interval], segment: Segment, span: Span, proposal: Proposal
 ) -> MediaRow:
     text = said.text_in(segment, span, is_own=proposal.has_own_texts)
-    if proposal.by == "whole" and not segment.is_part:
+    if proposal.by == "whole" and segment.part is None:
         first_s, last_s = hull(tracks)
         if (segment.start_s, segment.end_s) == (round(first_s, 3), round(last_s, 3)):
             # To the sample, where a cut would be to the millisecond, and to the letter.
@@ -170,9 +171,11 @@ def _text_beside_cues(row: MediaRow) -> list[Loss]:
     return [Loss(row["key"], Reason.DUPLICATE, "part", text)]
 
 
-def _undivided_text(key: str, num_parts: int) -> Loss:
-    text = (
-        f"its text belongs to none of its {num_parts} parts alone, since the times of its words are not known: "
-        "raise align.max_s or give a transcript with the times of words"
-    )
-    return Loss(key, Reason.TOO_LONG, "text", text)
+def _lost_text(key: str, text: str, parts: Sequence[str | None]) -> list[Loss]:
+    """What of the text of a span that was divided is in none of its parts."""
+    num_words, num_kept = len(text.split()), sum(len((part or "").split()) for part in parts)
+    if num_kept >= num_words:
+        return []
+    said = f"{num_words - num_kept} of the {num_words} words of its text are in none of its {len(parts)} parts"
+    why = f"{said}, since their times are not known: raise align.max_s, set align.forced or give word times"
+    return [Loss(key, Reason.NOT_ALIGNED, "part" if num_kept else "text", why)]

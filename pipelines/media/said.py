@@ -10,6 +10,8 @@ from pipelines.media.segments import Interval, Segment
 from pipelines.media.spans import Span
 from pipelines.media.spoken import WordGaps, joined
 
+_INEXACT_S = 2.0
+
 
 class Said:
     """What is said and labelled in one recording, indexed once for all of its segments."""
@@ -49,18 +51,28 @@ class Said:
     def text_in(self, segment: Segment, span: Span, *, is_own: bool) -> str | None:
         """The text of a segment: its span's own, or else what is said in it.
 
-        Of a span that was divided its own text is divided by the words, and absent where their times are not known.
+        Of a span that was divided its own text is divided by its words, and absent where their times are not known.
         What is said is the words or, without them, the text of the cues whose middle lies in it; a recording that has
         neither gives each segment its text as a whole, as its image and its label. is_own: the span's text is all
         there is, also where it has none.
         """
-        if segment.is_part and span["text"]:
-            return self._spoken_in(segment.core)
+        if segment.part and span["text"]:
+            own = self._own_words(span)
+            return self._spoken_in(segment.core) if own is None else joined(_ByMiddle(own).within(segment.part)) or None
         if span["text"] or is_own:
             return span["text"] or None
         if self._words is not None:
             return self._spoken_in(segment.core)
         return joined(self._cues.within(segment.core)) or None if self._cues else self._text
+
+    def _own_words(self, span: Span) -> list[Span] | None:
+        """The words that the text of a span is made of, as they follow each other nearest to its start; None if they
+        are not found so. Cues are seldom exact: the first and the last word may be said before or after them."""
+        tokens = span["text"].split()
+        near = self._words.within((span["start_s"] - _INEXACT_S, span["end_s"] + _INEXACT_S)) if self._words else []
+        runs = [near[first : first + len(tokens)] for first in range(len(near) - len(tokens) + 1)]
+        found = [run for run in runs if [word["text"] for word in run] == tokens]
+        return min(found, key=lambda run: abs(run[0]["start_s"] - span["start_s"]), default=None)
 
     def _spoken_in(self, stretch: Interval) -> str | None:
         return joined(self._words.within(stretch)) or None if self._words else None

@@ -27,13 +27,14 @@ class Rules:
 @dataclass(frozen=True)
 class Segment:
     """A stretch of a recording that is cut out, and the part of it that its span names: the rest is padding, and what
-    is said or labelled there is not the segment's. is_part: whether the span was too long and gave several."""
+    is said or labelled there is not the segment's. part: where the span was too long and gave several, from the cut
+    before to the cut after, without end on the outside."""
 
     key: str
     start_s: float
     end_s: float
     core: Interval
-    is_part: bool = False
+    part: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -126,12 +127,13 @@ def _check_length(span: Interval, asked: Interval, min_s: float) -> None:
 
 def _divide(key: str, span: Interval, core: Interval, rules: Rules, choose: Choose) -> list[Segment]:
     cuts_s = cut_times(span, min_s=rules.min_s, max_s=rules.max_s, choose=choose) if rules.max_s else []
-    edges_s = [span[0], *cuts_s, span[1]]
-    parts = list(pairwise(edges_s))
-    names = [key] if len(parts) == 1 else [f"{key}/{index:04d}" for index in range(len(parts))]
+    if not cuts_s:
+        return [Segment(key, *span, core=_within(core, span))]
+    stretches = pairwise([span[0], *cuts_s, span[1]])
+    parts = pairwise([-math.inf, *cuts_s, math.inf])
     return [
-        Segment(name, *part, core=_within(core, part), is_part=len(parts) > 1)
-        for name, part in zip(names, parts, strict=True)
+        Segment(f"{key}/{index:04d}", *stretch, core=_within(core, stretch), part=part)
+        for index, (stretch, part) in enumerate(zip(stretches, parts, strict=True))
     ]
 
 

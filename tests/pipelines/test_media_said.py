@@ -1,5 +1,7 @@
 """What is known of a stretch of a recording."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,8 +16,8 @@ WORDS = [span(0.0, 1.0, text="a"), span(0.9, 1.5, text="b"), span(1.6, 2.4, text
 CUES = [span(0, 1, text="one"), span(1, 2, text=None), span(2, 3, text="two")]
 
 
-def segment(start_s: float, end_s: float, *, is_part: bool = False) -> Segment:
-    return Segment("k", start_s - 1, end_s + 1, core=(start_s, end_s), is_part=is_part)
+def segment(start_s: float, end_s: float, part: tuple[float, float] | None = None) -> Segment:
+    return Segment("k", start_s - 1, end_s + 1, core=(start_s, end_s), part=part)
 
 
 def test_label_is_that_of_the_longest_overlap() -> None:
@@ -67,7 +69,16 @@ def test_text_is_the_spans_own_or_words_or_cues_or_the_whole(
 
 
 def test_text_of_a_part_is_that_of_its_words_alone() -> None:
-    part, whole = segment(0.0, 1.3, is_part=True), span(0.0, 3.0, text="a b c")
+    part, whole = segment(0.0, 1.3, (-math.inf, 1.3)), span(0.0, 3.0, text="a b c")
     assert Said(media_row(words=WORDS, cues=CUES)).text_in(part, whole, is_own=True) == "a b"
     assert Said(media_row(cues=CUES)).text_in(part, whole, is_own=True) is None
     assert Said(media_row(cues=CUES)).text_in(part, span(0.0, 3.0), is_own=False) == "one"
+
+
+def test_text_of_parts_keeps_the_words_that_an_inexact_cue_does_not_hold() -> None:
+    said = Said(media_row(words=[span(-1.0, -0.5, text="a"), *WORDS]))
+    inexact = span(0.6, 1.9, text="a b c")
+    first, last = segment(0.6, 1.3, (-math.inf, 1.3)), segment(1.3, 1.9, (1.3, math.inf))
+    assert [said.text_in(part, inexact, is_own=True) for part in (first, last)] == ["a b", "c"]
+    unlike = span(0.6, 1.9, text="a B c")  # falls back on the words within
+    assert [said.text_in(part, unlike, is_own=True) for part in (first, last)] == ["b", None]

@@ -1,6 +1,7 @@
 """The rules by which spans become segments."""
 
 from itertools import pairwise
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -124,9 +125,10 @@ def test_long_spans_are_divided_equally_and_named_after_the_span() -> None:
     segments, losses = cut(1.0, 8.0, max_s=3.0)
     assert bounds(segments) == [(1.0, 3.333), (3.333, 5.666), (5.666, 8.0)]
     assert [segment.key for segment in segments] == ["k/0000", "k/0001", "k/0002"]
+    assert [segment.part for segment in segments] == [(-inf, 3.333), (3.333, 5.666), (5.666, inf)]
     assert losses == []
     (segment,), _ = cut(1.0, 4.0, max_s=3.0)
-    assert (segment.key, segment.is_part) == ("k", False)
+    assert (segment.key, segment.part) == ("k", None)
 
 
 def test_parts_in_the_padding_have_no_core() -> None:

@@ -125,7 +125,11 @@ def test_a_long_segment_is_divided_between_words_with_its_text() -> None:
     assert rows[0]["end_s"] == rows[1]["start_s"] == 3.75
     rows, (reject,) = align(recording(cues=cues), max_s=4.0)
     assert [row["text"] for row in rows] == [None, None]
-    assert (reject.key, reject.reason, reject.dropped) == ("rec/0000", Reason.TOO_LONG, "text")
+    assert (reject.key, reject.reason, reject.dropped) == ("rec/0000", Reason.NOT_ALIGNED, "text")
+    rows, rejects = align(recording(cues=[span(1.0, 6.5, text="one and two. three x")], words=WORDS), max_s=4.0)
+    assert [row["text"] for row in rows] == ["one two. three", "x"]
+    assert [(reject.reason, reject.dropped) for reject in rejects] == [(Reason.NOT_ALIGNED, "part")]
+    assert rejects[0].text.startswith("1 of the 5 words of its text are in none of its 2 parts")
 
 
 def test_padding_is_media_without_what_is_said_there() -> None:
