@@ -31,6 +31,8 @@ class Reason(StrEnum):
     WRONG_UNIT = "wrong_unit"  # times that would fit the recording in another unit than seconds
     OTHER_RECORDING = "other_recording"  # times that fit no recording of this length, or none with this sound
     SHIFTED = "shifted"  # times that would fit the sound better elsewhere
+    UNSYNCHRONISED = "unsynchronised"  # a separate recorder whose clock could not be related to the video's
+    NO_REFERENCE = "no_reference"  # a video without sound, to which no recorder can be related
     LENGTH_MISMATCH = "length_mismatch"  # audio and video of very different length
     NOT_ALIGNED = "not_aligned"  # the sound does not hold the words of its transcript
     NON_FINITE = "non_finite"  # the encoder gave NaN or infinity

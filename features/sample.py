@@ -33,6 +33,14 @@ _IDENTITY = [
     pa.field("end_s", pa.float64()),
     pa.field("variant", pa.int32(), nullable=False),  # 0 is the original, 1.. are augmented copies
 ]
+# How the clock of a separate recorder, the audio file beside a video, was found to relate to the recording's timeline;
+# null where the audio is no such file. Its first sample sounds at audio_offset_s, one of its seconds lasts
+# 1 + audio_drift_ppm * 1e-6 s (null: the recording is too short to tell), and confidence is from 0 to 1.
+_CLOCK = [
+    pa.field("audio_offset_s", pa.float64()),
+    pa.field("audio_drift_ppm", pa.float64()),
+    pa.field("audio_confidence", pa.float64()),
+]
 _ORIGIN = [
     pa.field("source_digest", pa.string(), nullable=False),  # of all raw content that its media were made of
     pa.field("meta", pa.string()),  # JSON: the user's other columns
@@ -49,6 +57,7 @@ MEDIA_SCHEMA = pa.schema(
         pa.field("audio", pa.large_binary()),  # mono, signed 16 bit, little endian, audio_rate_hz
         pa.field("audio_rate_hz", pa.int32()),
         pa.field("audio_start_s", pa.float64()),
+        *_CLOCK,
         pa.field("frames", pa.list_(pa.large_binary())),  # JPEG, RGB, upright
         pa.field("frame_times_s", pa.list_(pa.float64())),  # presentation times, strictly rising
         pa.field("frames_end_s", pa.float64()),  # when the last frame leaves the screen
@@ -69,13 +78,14 @@ SAMPLE_SCHEMA = pa.schema(
         *(pa.field(f"has_{modality}", pa.bool_(), nullable=False) for modality in MODALITIES),
         pa.field("text", pa.string()),
         pa.field("words", pa.list_(WORD)),  # on the recording's timeline, within the sample's interval
+        *_CLOCK,
         pa.field("source", pa.string(), nullable=False),  # URIs of the raw files, space separated
         *_ORIGIN,
     ]
 )
 
 # Fields that were added to the sample table since its first format; stores written before have none of them.
-_LATER = ("words",)
+_LATER = ("words", *(field.name for field in _CLOCK))
 
 # What was lost on the way. dropped is "sample", the name of a modality, "part" (the sample stays, shortened) or
 # "nothing": a warning, with its numbers, about a recording that is kept as it is.

@@ -177,6 +177,15 @@ def _source_lines(source: dict[str, Any]) -> list[str]:
     ]
 
 
+def _recorder_lines(sample: dict[str, Any]) -> list[str]:
+    if sample["audio_confidence"] is None:
+        return []
+    drift_ppm = sample["audio_drift_ppm"]
+    drift = "too short for a drift" if drift_ppm is None else f"drift {drift_ppm:g} ppm"
+    offset = f"offset {sample['audio_offset_s']:g} s"
+    return [f"    audio of a separate recorder: {offset}, {drift}, confidence {sample['audio_confidence']:g}"]
+
+
 def _sample_lines(sample: dict[str, Any]) -> list[str]:
     is_timed = sample["start_s"] is not None
     times = f" from {sample['start_s']:g} to {sample['end_s']:g} s" if is_timed else ""
@@ -184,6 +193,7 @@ def _sample_lines(sample: dict[str, Any]) -> list[str]:
     return [
         f"  sample of {sample['recording']}{times}{variant}",
         f"    split {sample['split']}, group {sample['group']}, label {sample['label']}",
+        *_recorder_lines(sample),
         f"    {_place(sample['stored'])}",
     ]
 

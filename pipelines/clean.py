@@ -28,36 +28,15 @@ from pipelines.media.transcripts.parse import parse_labels, parse_transcript
 from pipelines.media.transcripts.transcript import Choice
 from pipelines.params import BeamParams, CleanParams
 from pipelines.raw import FILE_COLUMNS, content_digest, open_file, read_file, source_digest
+from pipelines.recorder import place_recorder, say_recorders
 from pipelines.reuse import read_made, with_made
 from pipelines.stage import Outcome, ShardStep, check_ratio, known_records, publish_stage, say_outcome
 
-_LIBRARIES = [
-    "av",
-    "ftfy",
-    "numpy",
-    "opencv-python-headless",
-    "pillow",
-    "praatio",
-    "pyarrow",
-    "pympi-ling",
-    "srt",
-    "torchaudio",
-    "webvtt-py",
-]
+_LIBRARIES = ["av", "ftfy", "numpy", "opencv-python-headless", "pillow", "praatio", "pyarrow", "pympi-ling"]
+_LIBRARIES += ["scipy", "srt", "torchaudio", "webvtt-py"]
+_IDENTITY = ("key", "recording", "group", "split", "label", "start_s", "end_s", "variant", "source_digest", "meta")
 # What is made of a recording's raw content, and of nothing else that is known of it.
-_MEDIA_FIELDS = (
-    "text",
-    "image",
-    "audio",
-    "audio_rate_hz",
-    "audio_start_s",
-    "frames",
-    "frame_times_s",
-    "frames_end_s",
-    "cues",
-    "labels",
-    "words",
-)
+_MEDIA_FIELDS = tuple(name for name in MEDIA_SCHEMA.names if name not in (*_IDENTITY, "intervals", "digests"))
 
 
 def clean(params: CleanParams, before: Path, folder: Path, beam: BeamParams) -> None:
@@ -79,6 +58,7 @@ def clean(params: CleanParams, before: Path, folder: Path, beam: BeamParams) -> 
         publish_stage(folder, stage="clean", settings=settings, records=records, before=before)
     if leaks := find_leaks(row for task in tasks for row in task.inputs if not row["copy_of"]):
         sys.stderr.write(describe_leaks(leaks) + "\n")
+    say_recorders(folder / record.shard.file for record in records)
     say_outcome("clean", num_in=len(rows), num_out=sum(record.shard.num_rows for record in records), rejects=rejects)
 
 
@@ -209,9 +189,24 @@ class Clean:
         track, params = work.track, self.params.audio
         if track is not None:
             check_not_silent(track.wave_T, params.silence_dbfs)
+            place = self._place_audio(work, track)
             wave_T = normalise_loudness(track.wave_T, track.rate_hz, target_lufs=params.loudness_lufs)
             work.cleaned["audio"], work.cleaned["audio_rate_hz"] = to_pcm16(wave_T), track.rate_hz
-            work.cleaned["audio_start_s"] = track.start_s
+            work.cleaned |= place
+
+    def _place_audio(self, work: "_Work", track: AudioTrack) -> dict[str, Any]:
+        """When the audio begins and, of a separate recorder, how its clock relates to the video's."""
+        row, sync = work.row, self.params.sync
+        if row["audio"] is None or row["video"] is None or sync is None:
+            return {"audio_start_s": track.start_s}
+        place, notices = place_recorder(
+            track,
+            lambda: open_file(row["video"], self.base),
+            sync,
+            silence_dbfs=self.params.audio.silence_dbfs,
+        )
+        work.notices += notices
+        return place
 
     def _audio_request(self) -> AudioRequest:
         return AudioRequest(stream=self.params.audio.stream, rate_hz=self.params.audio.rate_hz)
@@ -222,7 +217,8 @@ class Clean:
         if file is not None:
             found = parse_transcript(read_file(file, self.base), file["suffix"], self._choice(work))
             cues, words = found.cues, self._clean_spans(found.words)
-            work.cleaned["labels"], work.notices = found.labels or None, found.notices
+            work.cleaned["labels"] = found.labels or None
+            work.notices += found.notices
         work.cleaned["cues"] = self._clean_spans(cues) or None
         work.cleaned["words"] = [word for word in words or () if word["text"]] or None
 

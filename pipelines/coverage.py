@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from features.errors import ShardError, StageError
 from features.shards import read_shard
 from pipelines.job import Reject, ShardRecord
+from pipelines.media.audio import true_rate_hz
 from pipelines.media.segments import Interval
 from pipelines.media.slicing import PCM_BYTES
 from pipelines.media.unions import length_s, meet, merge
@@ -33,7 +34,7 @@ COVERAGE_SCHEMA = pa.schema(
     ]
 )
 
-_TIMES = ["audio", "audio_rate_hz", "audio_start_s", "frame_times_s", "frames_end_s", "text"]
+_TIMES = ["audio", "audio_rate_hz", "audio_start_s", "audio_drift_ppm", "frame_times_s", "frames_end_s", "text"]
 _SPANS = ["words", "cues", "intervals"]  # the first of these that has texts tells when something is said
 
 
@@ -157,7 +158,7 @@ def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
 def _tracks(row: dict[str, Any]) -> dict[str, Interval]:
     tracks: dict[str, Interval] = {}
     if row["audio"] is not None:
-        start_s, duration_s = row["audio_start_s"], row["audio"] / PCM_BYTES / row["audio_rate_hz"]
+        start_s, duration_s = row["audio_start_s"], row["audio"] / PCM_BYTES / true_rate_hz(row)
         tracks["audio"] = start_s, start_s + duration_s
     if row["frame_times_s"] is not None:
         tracks["video"] = row["frame_times_s"][0], row["frames_end_s"]

@@ -38,10 +38,12 @@ def _image(row: MediaRow) -> str | None:
 
 
 def _audio(row: MediaRow) -> str | None:
-    """The sound and its place from the start of the segment, as for video."""
+    """The sound and its place from the start of the segment, as for video, and its clock's drift if there is one."""
     if row["audio"] is None:
         return None
-    return digest_bytes(row["audio"], str(row["audio_rate_hz"]).encode(), _times_us(row, [row["audio_start_s"]]))
+    drift = [repr(row["audio_drift_ppm"]).encode()] if row["audio_drift_ppm"] else []
+    rate = str(row["audio_rate_hz"]).encode()
+    return digest_bytes(row["audio"], rate, _times_us(row, [row["audio_start_s"]]), *drift)
 
 
 def _video(row: MediaRow) -> str | None:

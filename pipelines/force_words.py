@@ -6,7 +6,7 @@ from typing import Any
 
 from features.reasons import MediaError, Reason
 from features.sample import MediaRow
-from pipelines.media.audio import from_pcm16, slice_pcm16
+from pipelines.media.audio import from_pcm16, slice_pcm16, stretch_of, true_rate_hz
 from pipelines.media.forced.aligning import Aligned, Aligner, align_words, split_words
 from pipelines.media.segments import Loss
 from pipelines.media.spans import Span, by_time, span
@@ -41,7 +41,7 @@ def force_words(row: MediaRow, params: ForcedParams | None) -> tuple[list[Span] 
         return row["words"], []
     stretches = _stretches(row)
     aligner = _load_aligner(params)
-    found = _Found(row["key"])
+    found = _Found(row["key"], stretch_of(row["audio_drift_ppm"]))
     for stretch in stretches:
         if split_words(stretch["text"]):
             found.add(stretch, *_find(row, stretch, aligner, params.min_confidence))
@@ -67,7 +67,7 @@ def _model(params: ForcedParams) -> str:
 def _stretches(row: MediaRow) -> list[Span]:
     """The texts, each with the stretch of sound in which to look for it: padded, where nothing else is said there."""
     first_s = row["audio_start_s"]
-    last_s = first_s + len(row["audio"]) / _PCM_BYTES / row["audio_rate_hz"]
+    last_s = first_s + len(row["audio"]) / _PCM_BYTES / true_rate_hz(row)
     for spans in (row["intervals"], row["cues"]):
         spoken = by_time([one for one in spans or () if one["text"] and one["start_s"] < one["end_s"]])
         if spoken:
@@ -87,7 +87,7 @@ def _padded(spoken: Sequence[Span], index: int, first_s: float, last_s: float) -
 def _find(row: MediaRow, stretch: Span, aligner: Aligner, min_confidence: float) -> tuple[Aligned | MediaError, float]:
     """What was found of a stretch's text, and when the sound begins in which it was looked for."""
     start_s = max(stretch["start_s"], row["audio_start_s"])
-    pcm = slice_pcm16(row["audio"], row["audio_rate_hz"], row["audio_start_s"], start_s, stretch["end_s"])
+    pcm = slice_pcm16(row["audio"], true_rate_hz(row), row["audio_start_s"], start_s, stretch["end_s"])
     if pcm is None:
         return MediaError(Reason.OUTSIDE_MEDIA, "there is no sound at its time"), start_s
     try:
@@ -101,9 +101,10 @@ def _find(row: MediaRow, stretch: Span, aligner: Aligner, min_confidence: float)
 
 @dataclass
 class _Found:
-    """The words found in a recording so far, and what was not."""
+    """The words found in a recording so far, and what was not. second_s: how long one of its audio is on the timeline."""
 
     key: str
+    second_s: float
     words: list[Span] = field(default_factory=list)
     num_stretches: int = 0
     errors: list[tuple[Span, MediaError]] = field(default_factory=list)
@@ -118,7 +119,8 @@ class _Found:
         self.unsayable += outcome.unsayable
         self.doubtful += outcome.doubtful
         for word in outcome.words:
-            self.words.append(span(_ms(start_s + word.start_s), _ms(start_s + word.end_s), text=word.text))
+            first_s, last_s = (start_s + self.second_s * time_s for time_s in (word.start_s, word.end_s))
+            self.words.append(span(_ms(first_s), _ms(last_s), text=word.text))
 
     def warnings(self) -> list[Loss]:
         """At most one a kind of trouble. Where some words have times and others have not, the text of a segment that is

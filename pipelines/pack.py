@@ -165,7 +165,9 @@ def packed_sample(sample: dict[str, Any], vectors: dict[str, np.ndarray]) -> dic
     members: dict[str, Any] = {"__key__": member_stem(sample["key"])}
     metadata = {name: sample[name] for name in ("key", "group", "split", "label", "variant", "source")}
     # Set apart from the sample: the media beside it are cut already, and begin at zero.
-    metadata["timeline"] = {name: sample[name] for name in ("recording", "start_s", "end_s", "audio_start_s")}
+    metadata["timeline"] = {
+        name: sample[name] for name in ("recording", "start_s", "end_s", "audio_start_s", "audio_drift_ppm")
+    }
     words = sample["words"]
     metadata["timeline"]["words"] = words and [{name: word[name] for name in _WORD} for word in words]
     metadata["meta"] = json.loads(sample["meta"]) if sample["meta"] else None

@@ -94,6 +94,14 @@ class CleanTranscriptParams(Block):
     label_tier: str | None
 
 
+class CleanSyncParams(Block):
+    """How far the clock of a separate recorder may lie off the video's, and how sure the relation must be."""
+
+    max_offset_s: Positive = 600.0
+    max_drift_ppm: Annotated[float, Field(ge=0, le=1000)] = 250.0
+    min_confidence: Ratio = 0.3
+
+
 class CleanParams(Block):
     """How one file of each modality is made uniform, and how many recordings are one unit of work."""
 
@@ -102,6 +110,7 @@ class CleanParams(Block):
     audio: CleanAudioParams
     video: CleanVideoParams
     transcript: CleanTranscriptParams
+    sync: CleanSyncParams | None = CleanSyncParams()
     shard_samples: Count
     max_reject_ratio: Ratio
 
@@ -278,7 +287,8 @@ def _known_keys(path: list[str]) -> list[str]:
         if part in VIEW_KINDS:
             block = VIEW_KINDS[part]
         elif isinstance(block, type) and issubclass(block, BaseModel):
-            block = block.model_fields[part].annotation
+            kind: Any = block.model_fields[part].annotation
+            block = kind.__args__[0] if isinstance(kind, UnionType) else kind  # a block that may be null
         else:  # dict[str, Block]: any name leads to the block
             block = block.__args__[1]
         if isinstance(block, UnionType):  # a block or null

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from features.reasons import MediaError, Reason
 from features.sample import MediaRow
+from pipelines.media.audio import stretch_of
 from pipelines.media.segments import Interval, Loss, hull
 from pipelines.media.spans import Span, span
 from pipelines.media.spoken import word_spans
@@ -74,7 +75,8 @@ def _make_spans(row: MediaRow, by: str, params: AlignParams) -> list[Span]:
     if by == "voice" and row["audio"] is not None:
         from pipelines.media.voice import voice_spans
 
-        return voice_spans(row["audio"], row["audio_rate_hz"], row["audio_start_s"], **params.voice.model_dump())
+        settings = {**params.voice.model_dump(), "stretch": stretch_of(row["audio_drift_ppm"])}
+        return voice_spans(row["audio"], row["audio_rate_hz"], row["audio_start_s"], **settings)
     if by == "shots" and row["frames"] is not None:
         from pipelines.media.shots import shot_spans
 

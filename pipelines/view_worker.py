@@ -25,13 +25,13 @@ from features.view import View
 from features.writing import stored_rows, stored_vectors, view_batch, write_shard
 from pipelines.digests import check_media
 from pipelines.job import Reject, ShardRecord, ShardTask
-from pipelines.media.audio import from_pcm16
+from pipelines.media.audio import from_pcm16, stretch_of
 from pipelines.progress import ShardProgress
 
 _FIELDS = {
     "text": ("text",),
     "image": ("image",),
-    "audio": ("audio", "audio_rate_hz", "audio_start_s", "start_s"),
+    "audio": ("audio", "audio_rate_hz", "audio_start_s", "audio_drift_ppm", "start_s"),
     "video": ("frames", "frame_times_s", "frames_end_s", "start_s"),
 }
 
@@ -206,8 +206,8 @@ def read_media(table: pa.Table, row: int, modality: str, path: str) -> Media:
 def as_media(sample: MediaRow, modality: str) -> Media:
     """One modality of a row of MEDIA_SCHEMA as an encoder takes it; it must be present."""
     if modality == "audio":
-        start_s = sample["audio_start_s"] - sample["start_s"]
-        return Audio(from_pcm16(sample["audio"]), sample["audio_rate_hz"], start_s)
+        start_s, stretch = sample["audio_start_s"] - sample["start_s"], stretch_of(sample["audio_drift_ppm"])
+        return Audio(from_pcm16(sample["audio"]), sample["audio_rate_hz"], start_s, stretch)
     if modality == "video":
         times_s = np.array(sample["frame_times_s"]) - sample["start_s"]
         return Video(sample["frames"], times_s, sample["frames_end_s"] - sample["start_s"])

@@ -1,13 +1,19 @@
 """One event, in syllables of noise, as two recorders hear it."""
 
 from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
 
+import av
 import numpy as np
 from scipy.signal import resample
+
+from pipelines.media.audio import to_pcm16
 
 RATE_HZ = 8000
 _FINER = 4  # the event's rate over the recorders', so that straight lines between its samples are close enough
 _SYLLABLE_S = 0.15
+_FILM_HZ = 5
 
 
 @dataclass(frozen=True)
@@ -39,3 +45,21 @@ def with_noise(wave_T: np.ndarray, seed: int, *, snr_db: float = 0.0) -> np.ndar
     noise_T = np.random.default_rng([seed, 1]).standard_normal(len(wave_T))  # not the event's own
     level = np.sqrt(np.mean(wave_T.astype(np.float64) ** 2)) * 10 ** (-snr_db / 20)
     return (wave_T + level * noise_T).astype(np.float32)
+
+
+def write_film(path: Path, wave_T: np.ndarray, *, start_s: float = 0.0) -> None:
+    """A film with this sound at RATE_HZ, in Matroska, without loss; the sound begins at start_s, the picture at 0."""
+    num_frames = round((start_s + len(wave_T) / RATE_HZ) * _FILM_HZ)
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=_FILM_HZ)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio = container.add_stream("pcm_s16le", rate=RATE_HZ)
+        audio.layout = "mono"
+        for index in range(num_frames):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), index % 250, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, _FILM_HZ)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        sound = av.AudioFrame.from_ndarray(np.frombuffer(to_pcm16(wave_T), "<i2")[None], "s16", "mono")
+        sound.sample_rate, sound.pts, sound.time_base = RATE_HZ, round(start_s * RATE_HZ), Fraction(1, RATE_HZ)
+        container.mux([*audio.encode(sound), *audio.encode(None)])

@@ -9,11 +9,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Audio:
-    """wave_T: float32 [sample], mono, full scale is 1; start_s: its first one, seconds from the sample's start."""
+    """wave_T: float32 [sample], mono, full scale is 1; start_s: its first one, seconds from the sample's start.
+
+    stretch: how many seconds of the sample's clock rate_hz samples last; not 1 where the recorder's clock drifts.
+    """
 
     wave_T: np.ndarray
     rate_hz: int
     start_s: float = 0.0
+    stretch: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def _sound_network(folder: Path, device: str) -> Network:
         wave_T = wave_at(clip, rate_hz)
         starts = spread(len(wave_T), longest)
         ends_T = np.minimum((starts + longest) / rate_hz, len(clip.wave_T) / clip.rate_hz)
-        times_T2 = clip.start_s + np.stack([starts / rate_hz, ends_T], axis=1)
+        times_T2 = clip.start_s + clip.stretch * np.stack([starts / rate_hz, ends_T], axis=1)
         units = (fill(wave_T[start : start + longest], longest, extractor.padding) for start in starts)
         return Prepared(units, times_T2)
 

@@ -64,7 +64,8 @@ def window_intervals(clip: Audio, num_windows: int, *, window: int, hop: int, ra
     """
     start_T = np.arange(num_windows, dtype=np.float64) * hop
     duration_s = len(clip.wave_T) / clip.rate_hz
-    return clip.start_s + np.minimum(np.stack([start_T, start_T + window], axis=1) / rate_hz, duration_s)
+    times_T2 = np.minimum(np.stack([start_T, start_T + window], axis=1) / rate_hz, duration_s)
+    return clip.start_s + clip.stretch * times_T2
 
 
 def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> tuple[int, int]:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from features.reasons import MediaError, Reason
+from features.sample import MediaRow
 
 PEAK_LIMIT_DBFS = -1.0
 _BLOCK_S = 0.4  # the measuring block of BS.1770
@@ -74,11 +75,22 @@ def from_pcm16(pcm: bytes) -> np.ndarray:
     return np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(_PCM_SCALE)
 
 
-def slice_pcm16(pcm: bytes, rate_hz: int, start_s_of_pcm: float, start_s: float, end_s: float) -> bytes | None:
+def stretch_of(drift_ppm: float | None) -> float:
+    """How many seconds of the timeline one second of a recorder lasts whose clock drifts; None is no drift."""
+    return 1 + (drift_ppm or 0.0) * 1e-6
+
+
+def true_rate_hz(row: MediaRow) -> float:
+    """Samples of a row's audio in a second of the recording's timeline."""
+    rate_hz: int = row["audio_rate_hz"]
+    return rate_hz / stretch_of(row["audio_drift_ppm"])
+
+
+def slice_pcm16(pcm: bytes, rate_hz: float, start_s_of_pcm: float, start_s: float, end_s: float) -> bytes | None:
     """The samples within [start_s, end_s), both rounded to the nearest sample; None if there are none.
 
-    The first of them is at max(start_s, start_s_of_pcm), to half a sample. Slices that meet share no sample and leave
-    none out.
+    rate_hz: samples in a second of the timeline, which are more or fewer than the file says where its clock drifts. The
+    first is at max(start_s, start_s_of_pcm), to half a sample. Slices that meet share no sample and leave none out.
     """
     first = max(0, _nearest((start_s - start_s_of_pcm) * rate_hz))
     stop = max(first, _nearest((end_s - start_s_of_pcm) * rate_hz))

@@ -20,8 +20,8 @@ class ClockRelation:
 
     Both clocks begin with the first sample and count samples by the nominal rate. drift_ppm is None where the
     recordings are too short to tell: the offset is then that of no drift; drift_error_ppm: its standard error, infinite
-    where there is no telling. confidence: from 0 to 1. overlap_s: how long both recorded; unconfirmed: the longest
-    stretch of that, start and end on the other's clock, in which no window confirms the relation.
+    where there is no telling. confidence: from 0 to 1. overlap_s: how long both recorded; unconfirmed_s: the longest
+    stretch of that, start and end on the other's clock, in which no two windows in a row confirm the relation.
     """
 
     offset_s: float
@@ -93,7 +93,7 @@ def _try_line(
 def _relation(found: _Tried, other_s: float, reference_s: float, clearness: float) -> ClockRelation:
     line, fit = found.fitted, found.fit
     start_s, end_s = max(0.0, line.before(0.0)), min(other_s, line.before(reference_s))
-    confirmed = [start_s, *found.windows.other_W[fit.agree_W].tolist(), end_s]
+    confirmed = [start_s, *found.windows.other_W[_with_neighbour(fit.agree_W)].tolist(), end_s]
     unconfirmed_s = max(pairwise(confirmed), key=lambda pair: pair[1] - pair[0])
     has_drift = fit.slope_error <= _MAX_DRIFT_ERROR
     return ClockRelation(
@@ -104,3 +104,11 @@ def _relation(found: _Tried, other_s: float, reference_s: float, clearness: floa
         overlap_s=end_s - start_s,
         unconfirmed_s=unconfirmed_s,
     )
+
+
+def _with_neighbour(agree_W: np.ndarray) -> np.ndarray:
+    """Windows that agree beside another that does: now and then one agrees by chance."""
+    beside_W = np.zeros_like(agree_W)
+    beside_W[1:] |= agree_W[:-1]
+    beside_W[:-1] |= agree_W[1:]
+    return agree_W & beside_W

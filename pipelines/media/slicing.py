@@ -3,7 +3,7 @@
 from typing import Any
 
 from features.sample import MediaRow, media_row
-from pipelines.media.audio import slice_pcm16
+from pipelines.media.audio import slice_pcm16, true_rate_hz
 from pipelines.media.frames import key_frame, slice_frames
 from pipelines.media.said import Said
 from pipelines.media.segments import Interval, Segment
@@ -17,7 +17,7 @@ def media_tracks(row: MediaRow) -> dict[str, Interval]:
     """The interval that each modality on the recording's timeline covers; empty for a sample without one."""
     tracks: dict[str, Interval] = {}
     if row["audio"] is not None:
-        duration_s = len(row["audio"]) / PCM_BYTES / row["audio_rate_hz"]
+        duration_s = len(row["audio"]) / PCM_BYTES / true_rate_hz(row)
         tracks["audio"] = row["audio_start_s"], row["audio_start_s"] + duration_s
     if row["frames"] is not None:
         tracks["video"] = row["frame_times_s"][0], row["frames_end_s"]
@@ -53,11 +53,12 @@ def cut_segment(row: MediaRow, said: Said, segment: Segment, span: Span, text: s
 def _cut_audio(row: MediaRow, start_s: float, end_s: float) -> dict[str, Any]:
     if row["audio"] is None:
         return {}
-    audio = slice_pcm16(row["audio"], row["audio_rate_hz"], row["audio_start_s"], start_s, end_s)
+    audio = slice_pcm16(row["audio"], true_rate_hz(row), row["audio_start_s"], start_s, end_s)
     if audio is None:
         return {}
     begins_s = max(start_s, row["audio_start_s"])
-    return {"audio": audio, "audio_rate_hz": row["audio_rate_hz"], "audio_start_s": begins_s}
+    kept = {name: row[name] for name in ("audio_rate_hz", "audio_offset_s", "audio_drift_ppm", "audio_confidence")}
+    return {"audio": audio, "audio_start_s": begins_s, **kept}
 
 
 def _cut_frames(row: MediaRow, start_s: float, end_s: float) -> dict[str, Any]:
@@ -96,6 +97,6 @@ def choose_cut(row: MediaRow, said: Said, low_s: float, high_s: float, ideal_s: 
     at the quietest moment; else at the ideal place."""
     chosen = said.gaps.widest(low_s, high_s, ideal_s) if row["words"] else None
     if chosen is None and row["audio"] is not None:
-        pcm, rate_hz, begins_s = row["audio"], row["audio_rate_hz"], row["audio_start_s"]
+        pcm, rate_hz, begins_s = row["audio"], true_rate_hz(row), row["audio_start_s"]
         chosen = quietest(pcm, rate_hz, begins_s, low_s=low_s, high_s=high_s, ideal_s=ideal_s)
     return ideal_s if chosen is None else chosen

@@ -72,7 +72,7 @@ class WordGaps:
 
 
 def quietest(
-    pcm: bytes, rate_hz: int, start_s_of_pcm: float, *, low_s: float, high_s: float, ideal_s: float
+    pcm: bytes, rate_hz: float, start_s_of_pcm: float, *, low_s: float, high_s: float, ideal_s: float
 ) -> float | None:
     """The middle of the 20 ms of least energy within [low_s, high_s], the nearest to ideal_s of equal ones; None if
     the audio has no such stretch there."""

@@ -18,14 +18,21 @@ _HYSTERESIS = 0.15  # below the threshold speech has ended; between the two it g
 
 
 def voice_spans(
-    pcm: bytes, rate_hz: int, start_s: float, *, threshold: float, max_gap_s: float, min_s: float
+    pcm: bytes,
+    rate_hz: int,
+    start_s: float,
+    *,
+    threshold: float,
+    max_gap_s: float,
+    min_s: float,
+    stretch: float = 1.0,
 ) -> list[Span]:
-    """The stretches in which somebody speaks, to 32 ms; see speech_spans(). start_s: when the audio begins."""
+    """The stretches in which somebody speaks, to 32 ms; see speech_spans(). start_s, stretch: as of Audio."""
     blocks = [
         _hear(pcm, rate_hz, first_s) for first_s in range(0, math.ceil(len(pcm) / _PCM_BYTES / rate_hz), _BLOCK_S)
     ]
     speech_T = np.concatenate([np.empty(0), *(speech_B for speech_B, _ in blocks)])
-    times_T2 = start_s + np.concatenate([np.empty((0, 2)), *(times_B2 for _, times_B2 in blocks)])
+    times_T2 = start_s + stretch * np.concatenate([np.empty((0, 2)), *(times_B2 for _, times_B2 in blocks)])
     return speech_spans(speech_T, times_T2, threshold=threshold, max_gap_s=max_gap_s, min_s=min_s)
 
 

@@ -104,3 +104,9 @@ def test_window_intervals_count_from_the_start_of_the_sample():
     clip = Audio(np.zeros(480, np.float32), 16_000, start_s=0.25)
     times_T2 = window_intervals(clip, 2, window=400, hop=160, rate_hz=16_000)
     assert times_T2.tolist() == [[0.25, 0.275], [0.26, 0.28]]
+
+
+def test_window_intervals_follow_the_drift_of_the_recorder():
+    clip = Audio(np.zeros(16_000, np.float32), 16_000, start_s=2.0, stretch=1.001)
+    times_T2 = window_intervals(clip, 2, window=8000, hop=8000, rate_hz=16_000)
+    assert times_T2 == pytest.approx(np.array([[2.0, 2.5005], [2.5005, 3.001]]))

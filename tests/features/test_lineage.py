@@ -130,7 +130,7 @@ def test_lineage_calls_members_as_pack_does(store: features.Store) -> None:
     key = "rec.0/0001"
     names = ("key", "group", "split", "label", "variant", "source", "recording", "start_s", "end_s", "meta", "text")
     sample = {name: store.lineage(key)["sample"].get(name) for name in names}
-    media = dict.fromkeys(["image", "audio", "frames", "audio_start_s", "words"])
+    media = dict.fromkeys(["image", "audio", "frames", "audio_start_s", "audio_drift_ppm", "words"])
 
     assert store.lineage(key)["packed"]["members"] == f"{packed_sample({**sample, **media}, {})['__key__']}.*"
 

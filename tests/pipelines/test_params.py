@@ -87,6 +87,8 @@ def test_parse_params_names_a_missing_key() -> None:
         ("embed.device", "gpu", "embed.device is 'gpu': Input should be 'auto', 'cpu' or 'cuda'"),
         ("embed.views.image.input", "picture", "embed.views.image.input is 'picture'"),
         ("clean.audio", None, "clean.audio is None"),
+        ("clean.sync.min_confidence", 2, "clean.sync.min_confidence is 2"),
+        ("clean.sync.max_ofset_s", 1.0, "unknown key 'clean.sync.max_ofset_s': did you mean 'max_offset_s'?"),
         ("clean.audio.loudness_lufs", float("-inf"), "clean.audio.loudness_lufs is -inf"),
         ("embed.views.image.options", {"scale": float("nan")}, "embed.views.image.options.scale.float is nan"),
         ("train.learning_rate", "1e-3", "write the exponent as 1.0e-3"),
