@@ -101,7 +101,7 @@ def _find(row: MediaRow, stretch: Span, aligner: Aligner, min_confidence: float)
 
 @dataclass
 class _Found:
-    """The words found in a recording so far, and what was not. second_s: how long one of its audio is on the timeline."""
+    """The words found in a recording so far, and what was not. second_s: of its audio, on the timeline."""
 
     key: str
     second_s: float

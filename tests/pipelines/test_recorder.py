@@ -10,10 +10,12 @@ from corpus import PARAMS_FILE
 from two_recorders import RATE_HZ, Event, make_event, with_noise, write_film
 
 from features.reasons import MediaError, Reason
+from features.sample import MEDIA_SCHEMA, media_row
+from features.shards import shard_writer
+from pipelines.align import Align
 from pipelines.clean import Clean
 from pipelines.media.audio import from_pcm16
-from pipelines.media.segments import Segment
-from pipelines.media.slicing import cut_segment, media_tracks
+from pipelines.media.slicing import media_tracks
 from pipelines.media.spans import span
 from pipelines.media.tracks import AudioTrack
 from pipelines.params import CleanSyncParams, load_params
@@ -57,9 +59,7 @@ def test_clean_lays_a_separate_recorder_on_the_clock_of_its_film(tmp_path: Path)
     assert row["audio_drift_ppm"] == pytest.approx(180, abs=3)
     assert 0.5 < row["audio_confidence"] <= 1
     assert len(row["audio"]) == 2 * 45 * 16_000, "the recorder's samples stay as many as they were"
-    segment = cut_segment(
-        row, Segment(key="film/0", start_s=30.0, end_s=33.0, core=(30.0, 33.0)), span(30.0, 33.0), None
-    )
+    (segment,), _ = Align(load_params(PARAMS_FILE).align)({**row, "labels": [span(30.0, 33.0, label="click")]})
     assert segment["audio_start_s"] == 30.0
     assert [segment[name] for name in ("audio_offset_s", "audio_drift_ppm")] == [-2.75, row["audio_drift_ppm"]]
     assert when_loudest(from_pcm16(segment["audio"]), 16_000, 30.0) == pytest.approx(31.5, abs=0.005)
@@ -137,3 +137,17 @@ def test_drift_stretches_the_times_of_audio() -> None:
 def test_say_recorders_is_silent_without_recorders(capsys: pytest.CaptureFixture[str]) -> None:
     say_recorders([])
     assert capsys.readouterr().err == ""
+
+
+def test_say_recorders_tells_how_many_and_how_far_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = media_row(key="a", recording="a", group="a", split="train", variant=0, source_digest="0")
+    clocks = [(-2.75, 180.5, 0.8), (0.5, None, 0.6), (None, None, None)]
+    with shard_writer(tmp_path / "shard.arrow", MEDIA_SCHEMA) as writer:
+        for values in clocks:
+            writer.append(
+                {**row, **dict(zip(("audio_offset_s", "audio_drift_ppm", "audio_confidence"), values, strict=True))}
+            )
+    say_recorders([tmp_path / "shard.arrow"])
+    said = capsys.readouterr().err
+    assert said.startswith("clean: 2 separate recorders")
+    assert "offset up to 2.75 s, drift up to 180.5 ppm, confidence 0.6 or more" in said
