@@ -5,6 +5,7 @@ from typing import Any
 import pyarrow as pa
 
 MODALITIES = ("text", "image", "audio", "video")
+TIMED_TEXT = "timed_text"  # the text with the times of its words
 SPLITS = ("train", "val", "test")
 
 # A stretch of a recording's timeline with what is known of it: a transcript cue has text, an annotation a label,
@@ -66,7 +67,7 @@ MEDIA_SCHEMA = pa.schema(
         pa.field("labels", pa.list_(SPAN)),
         pa.field("words", pa.list_(SPAN)),  # of the text, in order of time; null where their times are not known
         # Of the very bytes that an encoder will be given; null before the sample is cut.
-        pa.field("digests", pa.struct([(modality, pa.string()) for modality in MODALITIES])),
+        pa.field("digests", pa.struct([(source, pa.string()) for source in (*MODALITIES, TIMED_TEXT)])),
         *_ORIGIN,
     ]
 )

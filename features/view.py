@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from features.rev import digest_json
-from features.sample import MODALITIES
+from features.sample import MODALITIES, TIMED_TEXT
 from features.shards import shard_file
 
 Pooling = Literal["mean", "max", "mean_std", "temporal", "sequence"]
@@ -38,6 +38,12 @@ class View:
         ):
             if value not in known:
                 raise ValueError(f"view {self.name!r}: {what} is {value!r}; it must be one of {', '.join(known)}")
+
+    @property
+    def source(self) -> str:
+        """Which digest of a sample tells what the encoder is given: that of the input, but a sequence of a text also
+        has the times of its words."""
+        return TIMED_TEXT if self.input == "text" and self.pooling == "sequence" else self.input
 
     def rev(self, encoder_definition: dict[str, Any]) -> str:
         """Hash of all that is the same for every row: the view, and the encoder's weights, code and libraries.

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from features.reasons import MediaError
 from features.rev import digest_json, library_versions, seed_of
-from features.sample import MEDIA_SCHEMA, MediaRow
+from features.sample import MEDIA_SCHEMA, MODALITIES, MediaRow
 from features.shards import read_shard, shard_file
 from pipelines.code import stage_code
 from pipelines.digests import sample_digests
@@ -111,5 +111,5 @@ class Augment:
         return {**varied, "digests": sample_digests(varied)}
 
     def _rng(self, row: MediaRow, copy: int, modality: str) -> np.random.Generator:
-        content = digest_json(row["digests"])
+        content = digest_json({modality: row["digests"][modality] for modality in MODALITIES})
         return np.random.Generator(np.random.Philox(seed_of(self.params.seed, content, str(copy), modality)))

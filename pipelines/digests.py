@@ -6,11 +6,11 @@ import numpy as np
 
 from features.errors import ShardError
 from features.rev import digest_bytes
-from features.sample import MediaRow
+from features.sample import TIMED_TEXT, MediaRow
 
 
 def sample_digests(row: MediaRow) -> dict[str, str | None]:
-    """Digest of each modality of a row of MEDIA_SCHEMA, null where it is absent."""
+    """Digest of each modality of a row of MEDIA_SCHEMA, and of its timed text, null where it is absent."""
     return {modality: digest_modality(row, modality) for modality in _DIGESTS}
 
 
@@ -31,6 +31,16 @@ def check_media(row: MediaRow, modalities: Iterable[str], path: str) -> None:
 
 def _text(row: MediaRow) -> str | None:
     return None if row["text"] is None else digest_bytes(row["text"].encode())
+
+
+def _timed_text(row: MediaRow) -> str | None:
+    """The text and its words with their times from the start of the segment; that of the text where none is known."""
+    if row["text"] is None or not row["words"] or row["start_s"] is None:
+        return _text(row)
+    times_s = [time_s for word in row["words"] for time_s in (word["start_s"], word["end_s"])]
+    return digest_bytes(
+        row["text"].encode(), *((word["text"] or "").encode() for word in row["words"]), _times_us(row, times_s)
+    )
 
 
 def _image(row: MediaRow) -> str | None:
@@ -57,4 +67,4 @@ def _times_us(row: MediaRow, times_s: list[float]) -> bytes:
     return np.rint((np.array(times_s) - row["start_s"]) * 1e6).astype("<i8").tobytes()
 
 
-_DIGESTS = {"text": _text, "image": _image, "audio": _audio, "video": _video}
+_DIGESTS = {"text": _text, "image": _image, "audio": _audio, "video": _video, TIMED_TEXT: _timed_text}

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.errors import StageError
-from features.sample import MEDIA_SCHEMA, MODALITIES, SAMPLE_SCHEMA
+from features.sample import MEDIA_SCHEMA, MODALITIES, SAMPLE_SCHEMA, TIMED_TEXT
 from features.shards import read_shard
 from pipelines.raw import FILE_COLUMNS
 from pipelines.stage import load_stage
@@ -18,7 +18,7 @@ LOCATION = [pa.field("path", pa.dictionary(pa.int32(), pa.string())), pa.field("
 INVENTORY_SCHEMA = pa.schema(
     [
         *SAMPLE_SCHEMA,
-        *(pa.field(f"digest_{modality}", pa.string()) for modality in MODALITIES),
+        *(pa.field(f"digest_{source}", pa.string()) for source in (*MODALITIES, TIMED_TEXT)),
         *LOCATION,
     ]
 )
@@ -42,6 +42,7 @@ def read_inventory(folders: Sequence[Path], raw: pa.Table | None = None) -> pa.T
     for modality in MODALITIES:
         columns[f"digest_{modality}"] = pc.struct_field(table.column("digests"), modality)
         columns[f"has_{modality}"] = pc.is_valid(columns[f"digest_{modality}"])
+    columns[f"digest_{TIMED_TEXT}"] = pc.struct_field(table.column("digests"), TIMED_TEXT)
     columns["source"] = _sources(table.column("recording"), raw)
     lengths = [len(part) for part in tables]
     names = pa.array([str(path) for path in paths], pa.string())

@@ -108,7 +108,7 @@ def embed_reduced(
     standing_fit = _standing_fit(reduced, fitted_on, published)
     fit = standing_fit or _write_fit(folder / view.name, _fit(reduced, shards, inventory, spans))
     rev = reduced.rev_with(fit)
-    rows = inventory.select(["key", f"digest_{view.input}"])
+    rows = inventory.select(["key", f"digest_{view.source}"])
     names, prints, files = name_shards(rev, rows, spans)
     made = published.view_shards(view.name)
     todo = [index for index, file in enumerate(files) if file not in made]
@@ -155,7 +155,7 @@ def _trains(inventory: pa.Table) -> pa.ChunkedArray:
 
 
 def _training_digests(reduced: ReducedView, inventory: pa.Table) -> pa.ChunkedArray:
-    return inventory.column(f"digest_{reduced.view.input}").filter(_trains(inventory)).drop_null()
+    return inventory.column(f"digest_{reduced.view.source}").filter(_trains(inventory)).drop_null()
 
 
 def _fitted_on(reduced: ReducedView, inventory: pa.Table) -> str | None:

@@ -92,7 +92,7 @@ def view_changes(
     had_N = pc.and_(
         pc.not_equal(stored.feature_keys, absent), pc.invert(pc.is_in(stored.keys, value_set=open_rows.column("key")))
     ).to_numpy(zero_copy_only=False)
-    has = known.select(["key", f"digest_{view.input}"]).filter(known.column(f"digest_{view.input}").is_valid())
+    has = known.select(["key", f"digest_{view.source}"]).filter(known.column(f"digest_{view.source}").is_valid())
     before = pa.table([stored.keys.filter(had_N), stored.feature_keys.filter(had_N)], ["key", "feature_key"])
     place = pc.index_in(has.column(0), value_set=before.column("key")).combine_chunks()
     both, num_both = has.filter(place.is_valid()), len(place) - place.null_count

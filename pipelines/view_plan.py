@@ -65,7 +65,7 @@ def plan_view(defined: DefinedView, inventory: pa.Table, spans: Sequence[range],
     key, in whatever view and under whatever key; of equal inputs in one shard the first alone is encoded.
     """
     name, rev = defined.view.name, defined.rev
-    rows = inventory.select(["key", f"digest_{defined.view.input}", "path", "row"])
+    rows = inventory.select(["key", f"digest_{defined.view.source}", "path", "row"])
     rows = rows.rename_columns(["key", "digest", "path", "row"])
     names, prints, files = name_shards(rev, rows.select(["key", "digest"]), spans)
     standing = published.view_shards(name)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.utils.shared import Shared
 
-from features.encoders.base import Audio, Encoded, Encoder, Media, Video
+from features.encoders.base import Audio, Encoded, Encoder, Media, TimedText, Video, Word
 from features.encoders.pooling import pool, pooled_dim
 from features.encoders.session import Session, open_session
 from features.encoders.timing import Clock
@@ -19,7 +19,7 @@ from features.errors import EncoderError, ShardError
 from features.manifest import view_schema
 from features.reasons import MediaError, Reason
 from features.rev import digest_file, feature_key
-from features.sample import MediaRow
+from features.sample import TIMED_TEXT, MediaRow
 from features.shards import describe_shard, read_shard
 from features.view import View
 from features.writing import stored_rows, stored_vectors, view_batch, write_shard
@@ -30,6 +30,7 @@ from pipelines.progress import ShardProgress
 
 _FIELDS = {
     "text": ("text",),
+    TIMED_TEXT: ("text", "words", "start_s"),
     "image": ("image",),
     "audio": ("audio", "audio_rate_hz", "audio_start_s", "audio_drift_ppm", "start_s"),
     "video": ("frames", "frame_times_s", "frames_end_s", "start_s"),
@@ -92,7 +93,7 @@ class EncodeShard:
         inputs: ShardRows = task.inputs
         is_sequence = self.view.pooling == "sequence"
         schema = view_schema(dim=self._dim(inputs), dtype=self.view.dtype, is_sequence=is_sequence)
-        keys, digests = _identities(inputs.samples, self.view.input)
+        keys, digests = _identities(inputs.samples, self.view.source)
         rows: list[Row | None] = [None] * len(keys)
         _copy(inputs.copies, rows)
         progress.add(len(rows) - len(inputs.encode_N), 0)
@@ -132,7 +133,7 @@ class EncodeShard:
         errors: dict[int, MediaError] = {}
         if not len(inputs.encode_N):
             return errors
-        for index, outcome in self._session().encode(_media(inputs, self.view.input)):
+        for index, outcome in self._session().encode(_media(inputs, self.view.source)):
             made = self._finish(outcome, schema) if isinstance(outcome, Encoded) else outcome
             if isinstance(made, MediaError):
                 errors[index] = made
@@ -204,12 +205,20 @@ def read_media(table: pa.Table, row: int, modality: str, path: str) -> Media:
 
 
 def as_media(sample: MediaRow, modality: str) -> Media:
-    """One modality of a row of MEDIA_SCHEMA as an encoder takes it; it must be present."""
+    """One modality of a row of MEDIA_SCHEMA, or its timed text, as an encoder takes it; it must be present."""
     if modality == "audio":
         start_s, stretch = sample["audio_start_s"] - sample["start_s"], stretch_of(sample["audio_drift_ppm"])
         return Audio(from_pcm16(sample["audio"]), sample["audio_rate_hz"], start_s, stretch)
+    if modality == TIMED_TEXT and sample["words"] and sample["start_s"] is not None:
+        return _timed_text(sample)
     if modality == "video":
         times_s = np.array(sample["frame_times_s"]) - sample["start_s"]
         return Video(sample["frames"], times_s, sample["frames_end_s"] - sample["start_s"])
-    media: Media = sample[modality]
+    media: Media = sample["text" if modality == TIMED_TEXT else modality]
     return media
+
+
+def _timed_text(sample: MediaRow) -> TimedText:
+    zero_s = sample["start_s"]
+    words = [Word(word["text"] or "", word["start_s"] - zero_s, word["end_s"] - zero_s) for word in sample["words"]]
+    return TimedText(sample["text"], words)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from shard_work import local_beam
 
-from features.encoders.base import Media, Prepared
+from features.encoders.base import Media, Prepared, TimedText
 from features.reasons import MediaError, Reason
 from features.rev import digest_json
 from features.sample import MEDIA_SCHEMA, MediaRow, media_row
@@ -34,8 +34,8 @@ _ROWS = 6  # in a shard of segments, which is not cut where shards of features a
 
 @dataclass
 class CountingEncoder:
-    """Each word of a text becomes a vector that its hash decides, half a second long. Every text that it is given
-    becomes a line of the log, from whatever thread or process. The word "bad" cannot be encoded."""
+    """Each word of a text becomes a vector that its hash decides, as long as it is said or half a second. Every text
+    that it is given becomes a line of the log, from whatever thread or process. The word "bad" cannot be encoded."""
 
     log: Path
     weights: str = "one"
@@ -59,13 +59,17 @@ class CountingEncoder:
         _note(self.log.with_suffix(".loads"), device)
 
     def prepare(self, media: Media) -> Prepared:
-        assert isinstance(media, str)
-        _note(self.log, media)
-        words = media.split()
+        text = media.text if isinstance(media, TimedText) else media
+        assert isinstance(text, str)
+        _note(self.log, text)
+        words = text.split()
         if "bad" in words:
             raise MediaError(Reason.UNDECODABLE, "a bad word")
         starts_T = np.arange(len(words)) / 2
-        return Prepared([self._vector(word) for word in words], np.stack([starts_T, starts_T + 0.5], axis=1))
+        times_T2 = np.stack([starts_T, starts_T + 0.5], axis=1)
+        if isinstance(media, TimedText):
+            times_T2 = np.array([(word.start_s, word.end_s) for word in media.words])
+        return Prepared([self._vector(word) for word in words], times_T2)
 
     def _vector(self, word: str) -> np.ndarray:
         digest = hashlib.sha256(f"{self.weights} {self.settings} {word}".encode()).digest()
@@ -143,7 +147,20 @@ def embed_texts(
     max_reject_ratio: float = 0.2,
 ) -> Path:
     """Embed the texts into folder/features in shards of about four, and give that folder."""
-    segments = publish_texts(folder / "align", texts)
+    rows = [text_row(key, text) for key, text in texts.items()]
+    return embed_rows(folder, rows, defined, threads=threads, max_reject_ratio=max_reject_ratio)
+
+
+def embed_rows(
+    folder: Path,
+    rows: Iterable[MediaRow],
+    defined: Sequence[DefinedView],
+    *,
+    threads: int = 2,
+    max_reject_ratio: float = 0.2,
+) -> Path:
+    """Embed segments with texts into folder/features in shards of about four, and give that folder."""
+    segments = publish_rows(folder / "align", rows)
     if not (folder / "ingest").exists():
         publish_sources(folder / "ingest", {})
     params = EmbedParams(

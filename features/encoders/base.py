@@ -29,8 +29,25 @@ class Video:
     end_s: float
 
 
-Media = str | bytes | Audio | Video
-"""A text, an encoded image, an audio clip or a video clip."""
+@dataclass(frozen=True)
+class Word:
+    """A word of a text, and when it is said, in seconds from the sample's start."""
+
+    text: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
+class TimedText:
+    """A text with those of its words, in order, whose times are known."""
+
+    text: str
+    words: Sequence[Word]
+
+
+Media = str | bytes | Audio | Video | TimedText
+"""A text, an encoded image, an audio clip, a video clip, or a text with the times of words."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +57,8 @@ class Prepared:
     units: what enters a batch one by one (a token row, an image, a frame, a waveform); units of equal shape share a
     batch. They may be decoded only as they are taken, so that a long video never lies in memory as pixels; taking
     one raises MediaError if it cannot be decoded. times_T2: float64 [vector, (start, end)], seconds from the start of
-    the sample, one row for each vector that the units will give together; NaN where a sample has no clock (a text, an
-    image).
+    the sample, one row for each vector that the units will give together; NaN where a sample has no clock (an image,
+    a text whose words have no times).
     """
 
     units: Iterable[np.ndarray]

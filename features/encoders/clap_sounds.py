@@ -13,7 +13,7 @@ import numpy as np
 from features.encoders.base import Encoder, Media, Prepared
 from features.encoders.network import Network, NetworkEncoder, settle
 from features.encoders.options import read_options
-from features.encoders.tokens import prepare_text
+from features.encoders.tokens import NO_SPANS_T2, prepare_text
 from features.encoders.transformers_audio import about_audio, load_model
 from features.encoders.waves import pad_to, take_clip, wave_at
 from features.encoders.weights import digest_weights, find_folder
@@ -151,10 +151,10 @@ def _text_network(folder: Path, device: str) -> Network:
     longest = min(tokenizer.model_max_length, config.max_position_embeddings - config.pad_token_id - 1)
     lock = threading.Lock()  # a tokenizer sets its truncation on itself before each use
 
-    def tokenize(text: str) -> np.ndarray:
+    def tokenize(text: str) -> tuple[np.ndarray, np.ndarray]:
         with lock:
             inputs = tokenizer(text, truncation=True, max_length=longest)
-        return np.array([inputs["input_ids"], inputs["attention_mask"]], np.int64)
+        return np.array([inputs["input_ids"], inputs["attention_mask"]], np.int64), NO_SPANS_T2
 
     def forward(units_BKT: Tensor) -> Tensor:
         output = model.get_text_features(units_BKT[:, 0], attention_mask=units_BKT[:, 1])

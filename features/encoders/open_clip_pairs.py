@@ -24,9 +24,9 @@ from features.encoders.base import Encoder, Media, Prepared
 from features.encoders.images import prepare_images
 from features.encoders.network import Network, NetworkEncoder, settle
 from features.encoders.options import read_options
+from features.encoders.tokens import take_text
 from features.encoders.weights import digest_weights, find_weights_file, is_fetching, missing_weights
 from features.errors import EncoderError
-from features.reasons import MediaError, Reason
 from features.view import View
 
 
@@ -146,11 +146,7 @@ def _text_network(name: str, pretrained: str | None, device: str) -> Network:
     tokenizer = open_clip.get_tokenizer(name)
 
     def prepare(media: Media) -> Prepared:
-        if not isinstance(media, str):
-            raise TypeError(f"a text encoder takes str, not {type(media).__name__}")
-        if not media.strip():
-            raise MediaError(Reason.EMPTY, "a text without a character")
-        return Prepared([tokenizer([media])[0].numpy()], np.full((1, 2), np.nan))
+        return Prepared([tokenizer([take_text(media)])[0].numpy()], np.full((1, 2), np.nan))
 
     dim = _dim(model.encode_text, tokenizer(["probe"])[0].numpy(), device)
     return Network(prepare, model.encode_text, dim, model)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from features.encoders.base import Media, Prepared
+from features.encoders.base import Media, Prepared, TimedText
 from features.encoders.network import NetworkEncoder
+from features.encoders.token_times import token_times
 from features.reasons import MediaError, Reason
 
 if TYPE_CHECKING:
@@ -21,9 +22,12 @@ _NUM_STEPS = 16  # of each size, from none; the next size is twice as large
 _MOST_PROBED = 1 << 14  # words: enough to reach the limit of a model that reads long texts
 _FIELDS = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "attention_mask"}
 
-Tokenize = Callable[[str], np.ndarray]
+NO_SPANS_T2 = np.zeros((0, 2), np.int64)
+
+Tokenize = Callable[[str], tuple[np.ndarray, np.ndarray]]
 """A text to int64 [row, token]: a row for each input of the model, and last, where each token is to have a vector of
-its own, one that is 1 for the tokens of the text itself and 0 for those that the tokenizer or a prompt adds."""
+its own, one that is 1 for the tokens of the text itself and 0 for those that the tokenizer or a prompt adds. Then for
+each of these tokens int64 [token, (first character, after the last)] of the text."""
 
 
 class TokenEncoder(NetworkEncoder):
@@ -36,11 +40,19 @@ class TokenEncoder(NetworkEncoder):
 
 def take_text(media: Media) -> str:
     """The media as a text. Raises MediaError if it is blank."""
-    if not isinstance(media, str):
+    text = media.text if isinstance(media, TimedText) else media
+    if not isinstance(text, str):
         raise TypeError(f"a text encoder takes str, not {type(media).__name__}")
-    if not media.strip():
+    if not text.strip():
         raise MediaError(Reason.EMPTY, "a text without a character")
-    return media
+    return text
+
+
+def times_of_tokens(media: Media, spans_T2: np.ndarray) -> np.ndarray:
+    """float64 [token, (start, end)] of the tokens at these characters of a text; NaN if it has no words with times."""
+    if isinstance(media, TimedText):
+        return token_times(media.text, media.words, spans_T2)
+    return np.full((len(spans_T2), 2), np.nan)
 
 
 def prepare_text(
@@ -49,17 +61,18 @@ def prepare_text(
     """A text as one unit: int64 [row, token], padded to a length that follows from the text alone.
 
     padding_K: what fills each row; longest: the most tokens that the model reads; has_token_vectors: whether each
-    token of the text itself is to have a vector, whose interval is NaN since a text has no clock.
+    token of the text itself is to have a vector, with the interval of its word.
     """
-    rows_KT = tokenize(take_text(media))
+    rows_KT, spans_T2 = tokenize(take_text(media))
     num_tokens = rows_KT.shape[1]
     unit_KT = np.empty((len(rows_KT), padded_length(num_tokens, longest)), np.int64)
     unit_KT[:, :num_tokens] = rows_KT
     unit_KT[:, num_tokens:] = np.array(padding_K)[:, None]
-    num_vectors = int(rows_KT[-1].sum()) if has_token_vectors else 1
-    if num_vectors == 0:
+    if not has_token_vectors:
+        return Prepared([unit_KT], np.full((1, 2), np.nan))
+    if not len(spans_T2):
         raise MediaError(Reason.EMPTY, "a text without a token: the model's tokenizer drops all of it")
-    return Prepared([unit_KT], np.full((num_vectors, 2), np.nan))
+    return Prepared([unit_KT], times_of_tokens(media, spans_T2))
 
 
 def padded_length(num_tokens: int, longest: int) -> int:
@@ -91,15 +104,17 @@ def _slow_tokenize(model: SentenceTransformer, prompt: str | None, names: Sequen
     """The library's own way to the rows."""
     lock = threading.Lock()  # a tokenizer sets its padding on itself before each use
 
-    def tokenize(text: str) -> np.ndarray:
+    def tokenize(text: str) -> tuple[np.ndarray, np.ndarray]:
         with lock:
             inputs = model.preprocess([text], prompt=prompt)
-        return np.stack([inputs[name][0].numpy() for name in names]).astype(np.int64)
+        return np.stack([inputs[name][0].numpy() for name in names]).astype(np.int64), NO_SPANS_T2
 
     return tokenize
 
 
-def _fast_tokenize(model: SentenceTransformer, prompt: str, names: Sequence[str]) -> Callable[..., np.ndarray] | None:
+def _fast_tokenize(
+    model: SentenceTransformer, prompt: str, names: Sequence[str]
+) -> Callable[..., tuple[np.ndarray, np.ndarray]] | None:
     """The tokenizer beneath the library, at a quarter of the time and without a lock; None where there is none or
     where the library does more to a text than to tokenize it, as by a template of a chat."""
     beneath = getattr(model.tokenizer, "backend_tokenizer", None)
@@ -109,16 +124,18 @@ def _fast_tokenize(model: SentenceTransformer, prompt: str, names: Sequence[str]
     slow("probe")  # has the library set how it truncates
     tokenizer = _copy(beneath)
 
-    def tokenize(text: str, *, has_token_vectors: bool = False) -> np.ndarray:
+    def tokenize(text: str, *, has_token_vectors: bool = False) -> tuple[np.ndarray, np.ndarray]:
         encoding = tokenizer.encode(prompt + text)
         rows = [getattr(encoding, _FIELDS[name]) for name in names]
-        if has_token_vectors:
-            rows.append(_is_own(encoding, len(prompt)))
-        return np.array(rows, np.int64)
+        if not has_token_vectors:
+            return np.array(rows, np.int64), NO_SPANS_T2
+        is_own_T = np.array(_is_own(encoding, len(prompt)), bool)
+        spans_T2 = np.maximum(np.array(encoding.offsets, np.int64)[is_own_T] - len(prompt), 0)
+        return np.array([*rows, is_own_T], np.int64), spans_T2
 
     num_words = min(model.max_seq_length or _MOST_PROBED, _MOST_PROBED)
     probes = ("probe", " Two  WORDS,\n naïve 北京 🙂\t", "word " * num_words)
-    return tokenize if all(np.array_equal(tokenize(text), slow(text)) for text in probes) else None
+    return tokenize if all(np.array_equal(tokenize(text)[0], slow(text)[0]) for text in probes) else None
 
 
 def _copy(tokenizer: Any) -> Any:

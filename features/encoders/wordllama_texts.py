@@ -14,7 +14,7 @@ from features.encoders.base import Encoder, Media, Prepared
 from features.encoders.network import Network, NetworkEncoder
 from features.encoders.options import read_options
 from features.encoders.sentences import has_token_vectors
-from features.encoders.tokens import take_text
+from features.encoders.tokens import take_text, times_of_tokens
 from features.encoders.weights import check_pinned, read_state
 from features.errors import EncoderError
 from features.reasons import MediaError, Reason
@@ -69,12 +69,13 @@ def _bring(is_each: bool, device: str) -> Network:
 
     def prepare(media: Media) -> Prepared:
         """The tokens' vectors are the unit, or their mean: to look them up is all there is to do."""
-        ids_T = np.array(tokenizer.encode(take_text(media), add_special_tokens=False).ids, np.int64)
+        encoding = tokenizer.encode(take_text(media), add_special_tokens=False)
+        ids_T = np.array(encoding.ids, np.int64)
         if not ids_T.size:
             raise MediaError(Reason.EMPTY, "a text without a token: the tokenizer drops all of it")
         vectors_TD = embedding_VD[np.minimum(ids_T, len(embedding_VD) - 1)]  # as the library does with rarer tokens
         if is_each:
-            return Prepared([vectors_TD], np.full((len(ids_T), 2), np.nan))
+            return Prepared([vectors_TD], times_of_tokens(media, np.array(encoding.offsets, np.int64)))
         return Prepared([vectors_TD.sum(axis=0) / np.float32(len(ids_T))], np.full((1, 2), np.nan))
 
     return Network(prepare, _as_it_is, _DIM)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
-from features.encoders.base import Encoded, Encoder
+from features.encoders.base import Encoded, Encoder, TimedText, Word
 from features.encoders.catalogue import make_encoder
 from features.encoders.session import encode_samples
 from features.encoders.tokens import padded_length
@@ -212,7 +212,10 @@ def test_sentence_transformers_prompt_is_read_and_has_no_vectors_of_its_own(bert
     (expected,) = reference.encode(["two one"])
     assert np.allclose(encode(load(name), ["two one"])[0], expected, atol=1e-6)
     (tokens,) = reference.encode(["two one"], output_value="token_embeddings")
-    assert np.allclose(encode(load(name, pooling="sequence"), ["two one"])[0], tokens[3:-1].numpy(), atol=1e-6)
+    encoder = load(name, pooling="sequence")
+    assert np.allclose(encode(encoder, ["two one"])[0], tokens[3:-1].numpy(), atol=1e-6)
+    timed = TimedText("two one", [Word("two", 0.0, 1.0), Word("one", 1.5, 2.0)])
+    assert encoder.prepare(timed).times_T2.tolist() == [[0.0, 1.0], [1.5, 2.0]]
 
 
 def test_text_model_without_a_fast_tokenizer_is_read_by_its_own(monkeypatch, bert_folder):
