@@ -1,8 +1,8 @@
 """Encoders at the speed of the bare model: Plait's embed beside a hand-written loop and other ways to feed a model.
 
-All encode the same media with the same weights, each in a process of its own. A round gives every way the same stretch
-of the media, another one in each round, and a ratio is the median of its rounds. The bare loop has its media in memory,
-decoded and shaped, before its clock starts; all others read files, or as Plait does the shards of the stage before.
+All encode the same media with the same weights, each in a process of its own, one after the other in each round, and a
+ratio is the median of its rounds. The bare loop has its media in memory, decoded and shaped, before its clock starts;
+all others read files, or as Plait does the shards of the stage before.
 
 Run from a checkout whose environment has the extras 'bench' and 'test':
 python benchmarks/embed.py [--quick] [--json] [--only WAY ...] [--tasks WORD ...] [--rounds N]
@@ -18,7 +18,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -55,7 +54,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--only", nargs="+", choices=WAYS, help="these ways alone")
     parser.add_argument("--tasks", nargs="+", default=[""], help="the tasks whose names hold one of these words")
-    parser.add_argument("--rounds", type=int, choices=range(1, ROUNDS + 1), default=ROUNDS, help="each has its share")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of all ways over all media")
     options = parser.parse_args()
     ways = options.only or ([BARE, PLAIT, DECODE] if options.quick else list(WAYS))
     tasks = [task for name, task in TASKS.items() if any(word in name for word in options.tasks)]
@@ -68,40 +67,34 @@ def main() -> None:
             shutil.rmtree(comparison.folder)
 
 
-def _stretches(num_samples: int) -> list[tuple[int, int]]:
-    """What each round takes of the media."""
-    return list(pairwise(np.linspace(0, num_samples, ROUNDS + 1).astype(int).tolist()))
-
-
 class Comparison:
     """All ways over the media of one task; found: for each way a dictionary a round."""
 
     def __init__(self, task: Task, folder: Path, ways: list[str], *, quick: bool) -> None:
         self.task, self.folder, self.ways = task, folder, ways
         self.num_samples = task.quick_number if quick else task.number
-        self.stretches = [(0, self.num_samples)] if quick else _stretches(self.num_samples)
         self.found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
         self.missing: dict[str, Missing] = {}
         make_media(task, folder / "media", self.num_samples)
 
     def run(self, num_rounds: int) -> None:
-        for number, (start, stop) in enumerate(self.stretches[:num_rounds]):
+        for number in range(num_rounds):
             right = None
             for way in self.ways:
                 if way in self.missing:
                     continue
-                answer = self._ask(way, start, stop, self.folder / f"{WAYS[way]}{number}")
+                answer = self._ask(way, self.folder / f"{WAYS[way]}{number}")
                 if isinstance(answer, Missing):
                     self.missing[way] = answer
                     continue
-                answer["rate"] = (stop - start) / answer["seconds"]
+                answer["rate"] = self.num_samples / answer["seconds"]
                 self.found[way].append(answer)
                 right = self._check(way, self.folder / f"{WAYS[way]}{number}", right)
 
-    def _ask(self, way: str, start: int, stop: int, folder: Path) -> dict[str, float] | Missing:
+    def _ask(self, way: str, folder: Path) -> dict[str, float] | Missing:
         folder.mkdir()
         command = [sys.executable, str(Path(__file__).with_name("embed_worker.py")), WAYS[way], self.task.name]
-        command += [str(self.folder / "media"), str(start), str(stop), str(folder)]
+        command += [str(self.folder / "media"), str(folder)]
         with open(folder / "log", "w+") as log:
             worker = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=log, text=True, env=_environment(), start_new_session=True

@@ -1,6 +1,6 @@
 """One way to encode, in a process of its own: it prepares, runs once on a few samples, then is timed.
 
-Run by embed.py: python embed_worker.py WAY TASK MEDIA START STOP FOLDER; it prints one line of JSON.
+Run by embed.py: python embed_worker.py WAY TASK MEDIA FOLDER; it prints one line of JSON.
 """
 
 import importlib
@@ -19,12 +19,12 @@ _WARM_UP = 8  # samples, so that no library is imported while the clock runs
 
 
 def main() -> None:
-    """Time one way over a stretch of the media, and leave its vectors in FOLDER/vectors.npy."""
-    way, task_name, media, start, stop, folder_name = sys.argv[1:]
+    """Time one way over the media, and leave its vectors in FOLDER/vectors.npy."""
+    way, task_name, media, folder_name = sys.argv[1:]
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
     task, folder = TASKS[task_name], Path(folder_name)
-    paths = media_paths(Path(media))[int(start) : int(stop)]
+    paths = media_paths(Path(media))
     try:
         kind = importlib.import_module(f"encoding.{way}").Way
     except ModuleNotFoundError as error:
