@@ -35,9 +35,10 @@ def trace(store: Store, key: str) -> dict[str, Any]:
     try:
         row = int(store.reader.locate([key])[0])
     except StoreError:
-        if not rejects and (part := next((name for name in store.keys if name.startswith(f"{key}/")), None)):
+        lost = [reject for reject in rejects if reject["dropped"] != "nothing"]
+        if not lost and (part := next((name for name in store.keys if name.startswith(f"{key}/")), None)):
             raise StoreError(f"{store.folder} has no sample {key!r}, but parts of it: ask for {part!r}") from None
-        if not rejects:
+        if not lost:
             raise
         sample, views = None, {}
     else:

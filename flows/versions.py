@@ -151,11 +151,13 @@ def _tree(found: dict[str, Any]) -> list[str]:
         lines += _view_lines(name, view)
     if found["packed"]:
         lines.append(f"  packed in {found['packed']['file']} as {found['packed']['members']}")
-    lines += [
-        f"  lost in {reject['stage']}: {reject['dropped']} of {reject['key']}, {reject['reason']}: {reject['text']}"
-        for reject in found["rejects"]
-    ]
-    return lines
+    return lines + [_reject_line(reject) for reject in found["rejects"]]
+
+
+def _reject_line(reject: dict[str, Any]) -> str:
+    is_warning = reject["dropped"] == "nothing"
+    what = reject["key"] if is_warning else f"{reject['dropped']} of {reject['key']}"
+    return f"  {'odd' if is_warning else 'lost'} in {reject['stage']}: {what}, {reject['reason']}: {reject['text']}"
 
 
 def _setting(name: str, value: Any) -> str:

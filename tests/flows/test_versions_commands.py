@@ -11,7 +11,10 @@ from flows.cli import main
 
 Plait = Callable[..., tuple[int, str, str]]
 KEYS = [f"rec{number:02}/0000" for number in range(20)]
-REJECTS = [{"key": "rec99", "stage": "clean", "reason": "silent", "dropped": "sample", "text": "it peaks at -80 dBFS"}]
+REJECTS = [
+    {"key": "rec04", "stage": "align", "reason": "overlap", "dropped": "nothing", "text": "2 of 3 cues"},
+    {"key": "rec99", "stage": "clean", "reason": "silent", "dropped": "sample", "text": "it peaks at -80 dBFS"},
+]
 
 
 @pytest.fixture
@@ -92,6 +95,13 @@ def test_lineage_of_a_lost_sample_is_an_answer(plait: Plait) -> None:
     assert status == 0
     assert "  lost in clean: sample of rec99, silent: it peaks at -80 dBFS\n" in out
     assert json.loads(plait("lineage", "rec99", "--store", "new", "--json")[1])["sample"] is None
+
+
+def test_lineage_tells_what_is_odd_about_a_recording_and_takes_it_for_no_loss(plait: Plait) -> None:
+    assert "  odd in align: rec04, overlap: 2 of 3 cues\n" in plait("lineage", KEYS[4], "--store", "new")[1]
+    status, _, err = plait("lineage", "rec04", "--store", "new")
+    assert status == 1
+    assert "has no sample 'rec04', but parts of it: ask for 'rec04/0000'" in err
 
 
 def test_lineage_of_an_unknown_key_is_an_error(plait: Plait) -> None:

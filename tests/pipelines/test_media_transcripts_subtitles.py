@@ -159,6 +159,16 @@ def test_parse_transcript_takes_words_from_time_stamps_inside_cues() -> None:
     assert read(some, ".vtt", "words") == read(backward, ".vtt", "words") == []
 
 
+def test_parse_transcript_says_when_webvtt_is_a_piece_of_a_stream() -> None:
+    cue = "00:01.000 --> 00:02.000\nhi\n"
+    content = f"WEBVTT\nX-TIMESTAMP-MAP=MPEGTS:900000,LOCAL:00:00:00.000\n\n{cue}"
+    assert read(content, ".vtt") == [(1.0, 2.0, "hi")]
+    (notice,) = parse_transcript(content.encode(), ".vtt").notices
+    assert (notice.reason, notice.dropped) == (Reason.SHIFTED, "nothing")
+    assert "'X-TIMESTAMP-MAP=MPEGTS:900000,LOCAL:00:00:00.000'" in notice.text
+    assert not parse_transcript(content.replace("900000", "0").encode(), ".vtt").notices
+
+
 def test_parse_transcript_says_when_cues_are_out_of_order() -> None:
     (notice,) = parse_transcript(SRT.encode(), ".srt").notices
     assert (notice.reason, notice.dropped) == (Reason.OUT_OF_ORDER, "nothing")

@@ -8,12 +8,14 @@ come back as a cue.
 import html
 import itertools
 import re
+from dataclasses import replace
 
 import srt
 import webvtt
 from webvtt.errors import MalformedCaptionError, MalformedFileError
 
-from pipelines.media.spans import Span, span
+from features.reasons import Reason
+from pipelines.media.spans import Notice, Span, span
 from pipelines.media.transcripts.transcript import Choice, Transcript, bad, decode_text, make_transcript
 
 _CLOCK = r"(?:(\d{1,5}):)?(\d{1,2}):(\d{1,2})[.,](\d{1,9})"
@@ -22,6 +24,7 @@ _NUMBER = re.compile(r"\s*-?[0-9]+\.?[0-9]*\s*")  # what the package srt takes f
 _INNER = re.compile(rf"<{_CLOCK}>")
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>|<\d[\d:.]*>|</?>")  # <i>, </font>, <v Anna>, <00:01.500>; not "a < b"
 _OVERRIDE = re.compile(r"\{[^{}]*\}")  # {\an8}, as SubRip and SubStation Alpha have it
+_STREAM_CLOCK = re.compile(r"^X-TIMESTAMP-MAP=.*$", re.MULTILINE)
 _VTT_BLOCKS = ("NOTE", "STYLE", "REGION")
 
 
@@ -46,7 +49,16 @@ def parse_vtt(content: bytes, choice: Choice) -> Transcript:
         raise bad(f"transcript cannot be read as WebVTT, which begins with a line 'WEBVTT': {error}") from error
     found = [caption.raw_text for caption in captions]
     cues = _cues(found, [caption.start_time.in_milliseconds() / 1000 for caption in captions], times_ms)
-    return make_transcript(cues=cues, words=_inner_words(cues, found))
+    transcript = make_transcript(cues=cues, words=_inner_words(cues, found))
+    return replace(transcript, notices=[*_other_clock(text), *transcript.notices])
+
+
+def _other_clock(text: str) -> list[Notice]:
+    """A notice of a piece of a stream, whose header ties its times to the clock of the stream's other pieces."""
+    found = _STREAM_CLOCK.search(text.partition("\n\n")[0])
+    if found is None or "MPEGTS:0," in found[0] + ",":
+        return []
+    return [Notice(Reason.SHIFTED, f"WebVTT of a stream, {found[0]!r}: its times are taken as they stand")]
 
 
 def plain_cue(text: str) -> str:
