@@ -60,7 +60,8 @@ MEDIA_SCHEMA = pa.schema(
         pa.field("audio_start_s", pa.float64()),
         *_CLOCK,
         pa.field("frames", pa.list_(pa.large_binary())),  # JPEG, RGB, upright
-        pa.field("frame_times_s", pa.list_(pa.float64())),  # presentation times, strictly rising
+        # Presentation times, strictly rising; the first picture may have been on screen before start_s.
+        pa.field("frame_times_s", pa.list_(pa.float64())),
         pa.field("frames_end_s", pa.float64()),  # when the last frame leaves the screen
         pa.field("intervals", pa.list_(SPAN)),
         pa.field("cues", pa.list_(SPAN)),

@@ -22,7 +22,9 @@ class Audio:
 
 @dataclass(frozen=True)
 class Video:
-    """frames: encoded images; times_s: float64 [frame], seconds from the start of the sample; end_s: of the last."""
+    """frames: encoded images; times_s: float64 [frame], seconds from the start of the sample; end_s: of the last.
+
+    The first one may have been on screen before the sample began: its time is negative then."""
 
     frames: Sequence[bytes]
     times_s: np.ndarray

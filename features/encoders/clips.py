@@ -42,7 +42,7 @@ def place_clips(video: Video, sampling: Sampling) -> tuple[np.ndarray, np.ndarra
     one nearest in time, of two the earlier, so frames also repeat in a video of a lower rate.
     Returns int64 [clip, frame], places in video.frames, and float64 [clip, (start, end)], seconds.
     """
-    times_T = np.asarray(video.times_s, np.float64)
+    times_T = np.maximum(np.asarray(video.times_s, np.float64), 0.0)  # what was on screen before is at the beginning
     spare_s = max(0.0, video.end_s - float(times_T[0]) - sampling.length_s)
     num_hops = math.ceil(spare_s / sampling.hop_s - _UNCOVERED)
     starts_K = times_T[0] + np.minimum(np.arange(num_hops + 1) * sampling.hop_s, spare_s)

@@ -75,6 +75,7 @@ def _decode_frames(transform: Transform, frames: Sequence[bytes]) -> Iterator[np
 
 
 def frame_intervals(video: Video) -> np.ndarray:
-    """float64 [frame, (start, end)]: a frame lasts until the next one comes, the last until the video ends."""
-    start_T = np.asarray(video.times_s, np.float64)
+    """float64 [frame, (start, end)]: a frame lasts until the next one comes, the last until the video ends; one that
+    was on screen before the sample began, from its beginning."""
+    start_T = np.maximum(np.asarray(video.times_s, np.float64), 0.0)
     return np.stack([start_T, np.append(start_T[1:], video.end_s)], axis=1)

@@ -56,7 +56,8 @@ def describe_flow(flow_YX2: np.ndarray, seconds: float, *, bins: int, grid: int)
 
 
 def _prepare(size_px: int, bins: int, grid: int, media: Media) -> Prepared:
-    """One unit for each two neighbouring frames, over the time from one to the other; a single frame stands still."""
+    """One unit for each two neighbouring frames, over the time from one to the other within the sample; a single frame
+    stands still."""
     if not isinstance(media, Video):
         raise TypeError(f"optical flow takes videos, not {type(media).__name__}")
     if not media.frames:
@@ -65,7 +66,7 @@ def _prepare(size_px: int, bins: int, grid: int, media: Media) -> Prepared:
     if len(times_T) == 1:
         times_T = np.append(times_T, media.end_s)
     units = _describe_pairs(media, size_px=size_px, bins=bins, grid=grid)
-    return Prepared(units, np.stack([times_T[:-1], times_T[1:]], axis=1))
+    return Prepared(units, np.maximum(np.stack([times_T[:-1], times_T[1:]], axis=1), 0.0))
 
 
 def _describe_pairs(video: Video, *, size_px: int, bins: int, grid: int) -> Iterator[np.ndarray]:

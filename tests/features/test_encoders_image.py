@@ -81,6 +81,11 @@ def test_efficientnet_gives_a_vector_for_each_frame_with_its_interval(efficientn
     assert outcome.vectors_TD.tobytes() == np.concatenate(singles).tobytes()
 
 
+def test_frame_intervals_begin_with_the_sample():
+    video = Video([b""] * 2, np.array([-9.0, 0.25]), end_s=1.0)
+    assert frame_intervals(video).tolist() == [[0.0, 0.25], [0.25, 1.0]]
+
+
 def test_frame_intervals_of_a_single_frame_last_to_the_end():
     assert frame_intervals(Video([b""], np.array([0.0]), end_s=0.04)).tolist() == [[0.0, 0.04]]
 

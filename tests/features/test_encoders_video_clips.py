@@ -47,6 +47,12 @@ def test_place_clips_ends_the_last_clip_with_the_video():
     assert times[-1].tolist() == pytest.approx([0.6, 1.0])
 
 
+def test_place_clips_begins_with_the_sample_where_a_frame_was_on_screen_before():
+    frames, times = place_clips(Video([b""] * 3, np.array([-9.0, 0.2, 0.4]), end_s=0.6), Sampling(3, 10.0, 0.3))
+    assert frames.tolist() == [[0, 0, 1], [1, 2, 2]]
+    assert times == pytest.approx(np.array([[0.0, 0.3], [0.3, 0.6]]))
+
+
 def test_place_clips_repeats_the_last_frame_of_a_short_video():
     frames, times = place_clips(frames_of(2, 10.0), Sampling(5, 10.0, 0.5))
     assert frames.tolist() == [[0, 1, 1, 1, 1]]
@@ -68,20 +74,23 @@ def test_sample_at_lays_clips_side_by_side_unless_told():
 
 @given(
     gaps=st.lists(st.floats(0.01, 3.0), min_size=1, max_size=30),
-    start_s=st.floats(-5.0, 5.0),
+    start_s=st.floats(0.0, 5.0),
+    before_s=st.sampled_from([0.0, 0.1, 20.0]),
     frames=st.integers(1, 9),
     rate_hz=st.floats(0.2, 30.0),
     hop_s=st.floats(0.1, 10.0),
 )
-def test_place_clips_covers_the_video_and_nothing_beyond(gaps, start_s, frames, rate_hz, hop_s):
+def test_place_clips_covers_the_video_and_nothing_beyond(gaps, start_s, before_s, frames, rate_hz, hop_s):
     times_T = start_s + np.cumsum([0.0, *gaps[:-1]])
-    video = Video([b""] * len(gaps), times_T, end_s=float(times_T[-1] + gaps[-1]))
+    end_s = float(times_T[-1] + gaps[-1])
+    times_T[0] -= before_s  # on screen already when the sample begins
+    video = Video([b""] * len(gaps), times_T, end_s)
     sampling = Sampling(frames, rate_hz, hop_s)
     frames_KF, times_K2 = place_clips(video, sampling)
     assert frames_KF.shape == (len(times_K2), frames)
     assert ((frames_KF >= 0) & (frames_KF < len(gaps))).all()
     assert (np.diff(frames_KF, axis=1) >= 0).all()
-    assert times_K2[0, 0] == times_T[0]
+    assert times_K2[0, 0] == max(times_T[0], 0.0)
     assert (np.diff(times_K2[:, 0]) > 0).all()
     assert (times_K2[:, 1] <= video.end_s).all()
     assert times_K2[-1, 1] == pytest.approx(video.end_s) or times_K2[-1, 1] > video.end_s - 1e-5

@@ -76,6 +76,15 @@ def test_optical_flow_gives_the_time_between_two_frames(flow):
     assert fast == pytest.approx(2 * slow, rel=0.1)
 
 
+def test_optical_flow_measures_from_a_frame_before_the_sample_and_lasts_within_it(flow):
+    frames = moving([(0, 0), (8, 0)])
+    late, early = (Video(frames, np.array([start_s, 0.1]), end_s=0.2) for start_s in (0.0, -0.4))
+    (fast,), (slow,) = encode(flow, [late]), encode(flow, [early])
+    assert early.times_s[0] < 0
+    assert slow.times_T2.tolist() == fast.times_T2.tolist() == [[0.0, 0.1]]
+    assert slow.vectors_TD * 5 == pytest.approx(fast.vectors_TD, rel=1e-5)
+
+
 def test_optical_flow_of_a_single_frame_is_stillness(flow):
     (outcome,) = encode(flow, [Video(pictures(1), np.array([0.5]), end_s=2.0)])
     assert outcome.vectors_TD.tolist() == [[0.0] * 24]
