@@ -1,6 +1,6 @@
 """Recordings of any container and codec in which a click and a flash happen at the same known instants."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -144,25 +144,46 @@ def with_edits(content: bytes, kind: bytes, edits: Sequence[tuple[int, int]]) ->
     media tick -1 shows nothing.
     """
     entries = b"".join(duration.to_bytes(4) + start.to_bytes(4, signed=True) + b"\0\1\0\0" for duration, start in edits)
-    edit_box = _box(b"edts", _box(b"elst", bytes(4) + len(edits).to_bytes(4) + entries))
+    edit_box = b"edts", _box(b"elst", bytes(4) + len(edits).to_bytes(4) + entries)
 
-    def edited(track: bytes) -> bytes:
-        if kind not in track:
-            return track
-        kept = [(name, body) for name, body in _boxes(track) if name != b"edts"]
-        return b"".join([_box(*kept[0]), edit_box, *(_box(name, body) for name, body in kept[1:])])
+    def edited(boxes: _Boxes) -> _Boxes:
+        return [boxes[0], edit_box, *(box for box in boxes[1:] if box[0] != b"edts")]
 
-    def indexed(movie: bytes) -> bytes:
-        return b"".join(_box(name, edited(body) if name == b"trak" else body) for name, body in _boxes(movie))
+    return _with_tracks(content, kind, edited)
 
-    return b"".join(_box(name, indexed(body) if name == b"moov" else body) for name, body in _boxes(content))
+
+def with_matrix(content: bytes, a: int, b: int, c: int, d: int) -> bytes:
+    """An mp4 or mov file whose pictures are shown with what lies at (x, y) at (a x + c y, b x + d y)."""
+    rows = (a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    matrix = b"".join(number.to_bytes(4, signed=True) for number in rows)
+
+    def turned(boxes: _Boxes) -> _Boxes:
+        return [(name, body[:40] + matrix + body[76:] if name == b"tkhd" else body) for name, body in boxes]
+
+    return _with_tracks(content, b"vide", turned)
+
+
+_Boxes = list[tuple[bytes, bytes]]
+
+
+def _with_tracks(content: bytes, kind: bytes, change: Callable[[_Boxes], _Boxes]) -> bytes:
+    """The file with the boxes of its tracks of a kind changed."""
+
+    def changed(name: bytes, body: bytes) -> bytes:
+        if name == b"moov":
+            return b"".join(_box(inner, changed(inner, content)) for inner, content in _boxes(body))
+        if name == b"trak" and kind in body:
+            return b"".join(_box(*box) for box in change(_boxes(body)))
+        return body
+
+    return b"".join(_box(name, changed(name, body)) for name, body in _boxes(content))
 
 
 def _box(name: bytes, body: bytes) -> bytes:
     return (8 + len(body)).to_bytes(4) + name + body
 
 
-def _boxes(content: bytes) -> list[tuple[bytes, bytes]]:
+def _boxes(content: bytes) -> _Boxes:
     boxes = []
     while content:
         size = int.from_bytes(content[:4])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from av import AudioFrame, AudioResampler, VideoFrame
+from av.sidedata.sidedata import Type
 from av.video.reformatter import VideoReformatter
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -194,5 +195,18 @@ class VideoCollector:
 
 
 def _upright(pixels_HWC: np.ndarray, frame: VideoFrame) -> np.ndarray:
-    """Turn by the display matrix, whose angle counts counterclockwise; a camera writes quarter turns only."""
-    return np.ascontiguousarray(np.rot90(pixels_HWC, k=round(frame.rotation / 90)))
+    """Turn and mirror by the display matrix as far as quarter turns go, which is all that cameras write.
+
+    Source: ISO/IEC 14496-12, 6.2.2: (x, y) is shown at (a x + c y, b x + d y).
+    """
+    side_data = frame.side_data.get(Type.DISPLAYMATRIX)
+    if side_data is None:
+        return pixels_HWC
+    a, b, _, c, d, *_ = np.frombuffer(bytes(side_data), "i4").tolist()
+    if abs(a) >= abs(b):
+        return np.ascontiguousarray(pixels_HWC[:: _sign(d), :: _sign(a)])
+    return np.ascontiguousarray(pixels_HWC.transpose(1, 0, 2)[:: _sign(b), :: _sign(c)])
+
+
+def _sign(number: int) -> int:
+    return -1 if number < 0 else 1

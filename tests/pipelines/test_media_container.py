@@ -1,5 +1,6 @@
 import io
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 from media_files import HEIGHT_PX, WIDTH_PX, Script, image_bytes, pixels, tone, write_recording
+from timed_media import with_matrix
 
 from features.reasons import MediaError, Reason
 from pipelines.media.container import AudioRequest, Recording, VideoRequest, decode_recording
@@ -126,6 +128,26 @@ def test_decode_recording_turns_by_the_display_matrix(tmp_path: Path, rotation: 
     assert turned is not None
     expected_HWC = np.rot90(decode_pixels(upright.frames[0]), rotation // 90).astype(int)
     assert np.abs(decode_pixels(turned.frames[0]).astype(int) - expected_HWC).mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("matrix", "change"),
+    [
+        ((-1, 0, 0, 1), lambda pixels_HWC: pixels_HWC[:, ::-1]),  # a camera that faces its owner
+        ((1, 0, 0, -1), lambda pixels_HWC: pixels_HWC[::-1]),
+        ((0, 1, 1, 0), lambda pixels_HWC: pixels_HWC.transpose(1, 0, 2)),
+        ((0, -1, -1, 0), lambda pixels_HWC: pixels_HWC.transpose(1, 0, 2)[::-1, ::-1]),
+    ],
+)
+def test_decode_recording_mirrors_by_the_display_matrix(
+    tmp_path: Path, matrix: tuple[int, int, int, int], change: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    content = write_recording(tmp_path / "upright", Script())
+    upright, mirrored = decode(content).video, decode(with_matrix(content, *matrix)).video
+    assert upright is not None
+    assert mirrored is not None
+    expected_HWC = change(decode_pixels(upright.frames[0])).astype(int)
+    assert np.abs(decode_pixels(mirrored.frames[0]).astype(int) - expected_HWC).mean() < 4
 
 
 def test_decode_recording_shrinks_frames(tmp_path: Path) -> None:
