@@ -26,6 +26,7 @@ class Script:
 
     flashes_s: Sequence[float] = ()
     frame_times_s: Sequence[float] = tuple(index / 25 for index in range(50))
+    second_frame_times_s: Sequence[float] = ()  # of a second video stream
     audio: Sequence[tuple[float, float]] = ((0.0, 2.0),)
     clicks_s: Sequence[float] = ()
     cues: Sequence[tuple[float, float, str]] = ()
@@ -61,11 +62,15 @@ def tone(duration_s: float, rate_hz: int, *, frequency_hz: float = 997.0, peak: 
 def write_recording(path: Path, script: Script) -> bytes:
     """Write an audio and video file and return its bytes."""
     with av.open(str(path), "w", format=script.format, options=script.options) as container:
-        video = _add_video(container, script) if script.frame_times_s else None
+        videos = [
+            (_add_video(container, script), times_s)
+            for times_s in (script.frame_times_s, script.second_frame_times_s)
+            if times_s
+        ]
         audio = [_add_audio(container, script) for _ in range(script.num_audio)] if script.audio else []
         subtitle = _add_subtitles(container, script) if script.cues else None
-        if video is not None:
-            _write_video(container, video, script)
+        for video, times_s in videos:
+            _write_video(container, video, script, times_s)
         for stream in audio:
             _write_audio(container, stream, script)
         if subtitle is not None:
@@ -95,8 +100,8 @@ def _add_subtitles(container: Any, script: Script) -> Any:
     return stream
 
 
-def _write_video(container: Any, stream: Any, script: Script) -> None:
-    for time_s in script.frame_times_s:
+def _write_video(container: Any, stream: Any, script: Script, times_s: Sequence[float]) -> None:
+    for time_s in times_s:
         shown = np.full((HEIGHT_PX, WIDTH_PX, 3), 255, np.uint8) if time_s in script.flashes_s else pixels() // 4
         frame = av.VideoFrame.from_ndarray(shown, format="rgb24")
         frame.pts, frame.time_base = round(time_s * 1000), _TICK

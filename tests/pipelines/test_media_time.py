@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from corpus import PARAMS_FILE
+from media_files import Script, write_recording
 from timed_media import SIDE_PX, Tape, clicks_s, flashes_s, is_white, with_edits, write_tape
 
 from features.sample import MediaRow
@@ -176,12 +177,14 @@ def test_decode_recording_resamples_without_delay(tmp_path: Path, rate_hz: int) 
         assert clicks_s(audio) == pytest.approx(recorded.events_s, abs=2e-5)
 
 
-def cut(folder: Path, name: str, cues: str, *, rate_hz: float = 25.0) -> list[MediaRow]:
-    """The segments that clean and align make of a file and its cues."""
-    (folder / "cues.srt").write_text(cues)
+def cut(folder: Path, cues: str | None = None, *, stream: int = 0, rate_hz: float = 25.0) -> list[MediaRow]:
+    """The segments that clean and align make of the file tape in the folder, by these cues or by its own."""
+    given = {"video": file_ref("tape")}
+    if cues is not None:
+        (folder / "cues.srt").write_text(cues)
+        given["transcript"] = file_ref("cues.srt")
     params = load_params(PARAMS_FILE)
-    video = params.clean.video.model_copy(update={"rate_hz": rate_hz})
-    given = {"video": file_ref(name), "transcript": file_ref("cues.srt")}
+    video = params.clean.video.model_copy(update={"rate_hz": rate_hz, "stream": stream})
     named = {"key": "rec", "group": "rec", "split": "train", "source_digest": "0"}
     absent = dict.fromkeys([*FILE_COLUMNS, "label", "text", "meta", "intervals", "copy_of", "made"])
     clean = Clean(params.clean.model_copy(update={"video": video}), str(folder))
@@ -203,9 +206,9 @@ def as_srt(*bounds_s: float) -> str:
 def test_segments_begin_with_click_and_flash(tmp_path: Path, format_: str, video: str, audio: str) -> None:
     """Cues that begin NEAR_S before each of three events: none of a click and none of a flash may be in the one before,
     and each is where it should be in its own."""
-    recorded = write_tape(tmp_path / "tape", Tape(format=format_, video=video, audio=audio, audio_from_s=0.2))
+    write(tmp_path, Tape(format=format_, video=video, audio=audio, audio_from_s=0.2))
     events_s = Tape(format="").events_s
-    silent, *segments = cut(tmp_path, recorded.name, as_srt(0.0, *(time_s - NEAR_S for time_s in events_s), 2.9))
+    silent, *segments = cut(tmp_path, as_srt(0.0, *(time_s - NEAR_S for time_s in events_s), 2.9))
     assert not any(is_white(frame) for frame in silent["frames"])
     assert np.abs(from_pcm16(silent["audio"])).max() < 0.1
     for event_s, segment in zip(events_s, segments, strict=True):
@@ -219,7 +222,7 @@ def test_segments_of_slides_hold_the_one_on_screen(tmp_path: Path) -> None:
     """A picture each second, the third one white, that are shown on after an earlier one of the same step."""
     times_s = [0.0, 0.04, 1.0, 1.04, 2.0, 2.04, 3.0]
     write_tape(tmp_path / "tape", tape(format="matroska", frame_times_s=times_s, events_s=(2.04,), audio_to_s=4.0))
-    first, second, third = cut(tmp_path, "tape", as_srt(0.5, 1.5, 2.5, 2.9), rate_hz=4.0)
+    first, second, third = cut(tmp_path, as_srt(0.5, 1.5, 2.5, 2.9), rate_hz=4.0)
     assert [is_white(segment["image"]) for segment in (first, second, third)] == [False, False, True]
     assert [is_white(frame) for frame in second["frames"]] == [False, False, True]
     assert [is_white(frame) for frame in third["frames"]] == [True]
@@ -236,3 +239,27 @@ def test_decode_recording_takes_streams_of_different_length(
     assert recording.video is not None
     assert recording.video.end_s == pytest.approx(num_frames / 25, abs=0.03)
     assert len(recording.audio.wave_T) / recording.audio.rate_hz == pytest.approx(audio_to_s, abs=0.06)
+
+
+@pytest.mark.parametrize("format_", ["mp4", "matroska"])
+def test_segments_of_embedded_cues_show_either_video_stream_on_one_clock(tmp_path: Path, format_: str) -> None:
+    """Two pictures of one event, the second at another rate and from later on."""
+    script = Script(
+        format=format_,
+        frame_times_s=[index / 25 for index in range(75)],
+        second_frame_times_s=[0.32 + index * 0.09 for index in range(29)],
+        flashes_s=[1.04, 0.32 + 8 * 0.09, 2.0, 0.32 + 19 * 0.09],
+        clicks_s=[1.04, 2.0],
+        audio=[(0, 3)],
+        cues=[(0.9, 1.5, "one"), (1.9, 2.5, "two")],
+    )
+    write_recording(tmp_path / "tape", script)
+    both = [cut(tmp_path, stream=stream) for stream in (0, 1)]
+    for first, second, event_s in zip(*both, (1.04, 2.0), strict=True):
+        assert (first["start_s"], first["end_s"], first["text"]) == (second["start_s"], second["end_s"], second["text"])
+        assert first["audio"] == second["audio"]
+        for segment in (first, second):
+            shown = zip(segment["frame_times_s"], segment["frames"], strict=True)
+            (flash_s,) = [time_s for time_s, frame in shown if is_white(frame)]
+            assert flash_s == pytest.approx(event_s, abs=0.031)  # the second's frames are 90 ms apart
+    assert both[1][0]["frame_times_s"][0] == pytest.approx(0.32 + 6 * 0.09, abs=1e-3)
