@@ -1,6 +1,9 @@
 """Views of a store on another time base: which intervals are meant, and which vectors lie at them."""
 
+import os
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
@@ -14,6 +17,8 @@ from features.intervals import Intervals, flat_lists, floats
 from features.reading import ShardReader
 from features.recent import Recent
 from features.sample import SAMPLE_SCHEMA
+
+_MOST_THREADS = 4
 
 WORD, SEGMENT = "word", "segment"
 
@@ -51,17 +56,26 @@ class Aligner:
             )
 
     def batches(self, rows_N: np.ndarray, batch_size: int) -> Iterator[Aligned]:
-        """The rows in turn, batch_size at a time. Of each view the last two shards stay mapped, in which a batch may
-        begin and end; else all that was read would count as memory of this process.
+        """The rows in turn, batch_size at a time; the next batches are made while one is used.
+
+        A batch may begin in one shard and end in the next: so many stay mapped of each view, and no others, or all that
+        was read would count as memory of this process.
         """
-        tables: Recent[tuple[str, int], pa.Table] = Recent(2 * (len(self._views) + isinstance(self._to, str)))
+        num_threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+        tables: Recent[tuple[str, int], pa.Table] = Recent(2 * num_threads * (len(self._views) + 1))
 
         def columns(name: str, index: int) -> pa.Table:
             return tables.get((name, index)) or tables.keep((name, index), self._reader.open_columns(name, index))
 
         self._columns = columns
-        for start in range(0, len(rows_N), batch_size):
-            yield self.align(rows_N[start : start + batch_size])
+        waiting: deque[Future[Aligned]] = deque()
+        with ThreadPoolExecutor(num_threads) as pool:
+            for start in range(0, len(rows_N), batch_size):
+                waiting.append(pool.submit(self.align, rows_N[start : start + batch_size]))
+                if len(waiting) > num_threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
 
     def align(self, rows_N: np.ndarray) -> Aligned:
         """The views of any rows; intervals of the caller's own are those of these rows.

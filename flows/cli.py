@@ -22,6 +22,7 @@ from flows.precision import add_precision
 from flows.publish import add_publish
 from flows.stats import add_stats
 from flows.tables import print_json, print_json_rows, print_table
+from flows.timeline import add_timeline
 from flows.versions import add_versions
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ add_stats(app)
 add_export(app)
 add_coverage(app)
 add_nearest(app)
+add_timeline(app)
 add_versions(app)
 add_publish(app)
 add_precision(app)
