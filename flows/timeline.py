@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
 from features.aligned import Aligned
-from features.alignment import HOWS
+from features.alignment import HOWS, How
 from features.errors import ConfigError, nearest
 from flows.options import JsonOption, RevOption, StoreOption, open_store
 from flows.tables import print_json_rows, print_table
@@ -32,7 +32,7 @@ def timeline(
     if how not in HOWS:
         raise ConfigError(f"--how {how!r} is none of {', '.join(HOWS)}{nearest(how, HOWS)}")
     opened = open_store(store, rev)
-    rows = list(_rows(opened.align(keys, view or list(opened.views), to=_time_base(to), how=how)))
+    rows = list(_rows(opened.align(keys, view or list(opened.views), to=_time_base(to), how=cast(How, how))))
     if json:
         print_json_rows(rows)
     else:

@@ -1,5 +1,4 @@
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -142,12 +141,14 @@ def test_align_batches_takes_a_split_and_a_condition(store):
     assert list(store.align_batches(["audio"], to="word", where="false")) == []
 
 
-def test_align_batches_lets_go_of_the_shards_it_has_read(folder, tmp_path):
-    store = features.open(shutil.copytree(folder, tmp_path / "copy"))  # which no other test has mapped
-    for _ in store.align_batches(["video"], to="word", batch_size=2):
-        mapped = re.findall(rf"{tmp_path}/copy/video/\S+", Path("/proc/self/maps").read_text())
-        assert 1 <= len(set(mapped)) <= 4
-    assert len(store.reader.shards) > 4
+def test_align_batches_lets_go_of_the_shards_it_has_read(tmp_path):
+    samples = [{"key": f"{row:02}", "text": ""} for row in range(60)]
+    view = {"vectors": [np.ones((1, 2))] * 60, "times": [np.array([[0.0, 1.0]])] * 60}
+    build_store(tmp_path, samples, {"video": view}, shard_rows=1)
+    store = features.open(tmp_path)
+    for _ in store.align_batches(["video"], to="segment", batch_size=2):
+        num_mapped = len(set(re.findall(rf"{tmp_path}/video/\S+", Path("/proc/self/maps").read_text())))
+        assert 1 <= num_mapped < len(store.reader.shards) / 2
 
 
 def test_align_of_no_keys(store):
