@@ -31,10 +31,11 @@ def read_inventory(folders: Sequence[Path], raw: pa.Table | None = None) -> pa.T
     piece.
 
     raw: SOURCE_COLUMNS of the recordings, which tell what their raw files are called; without it no source is named.
-    Reads the small columns only, and looks at no row in Python. Raises StageError if a key comes twice.
+    Reads the small columns only, and looks at no row in Python. Raises StageError if a key comes twice, or a shard
+    lacks a column.
     """
     paths = [folder.resolve() / shard.file for folder in folders for shard in load_stage(folder).shards]
-    tables = [read_shard(path, _READ) for path in paths]
+    tables = [_read(path) for path in paths]
     empty = pa.schema([MEDIA_SCHEMA.field(name) for name in _READ]).empty_table()
     table = pa.concat_tables([empty, *tables]).combine_chunks()
     columns = {name: table.column(name) for name in _READ}
@@ -53,6 +54,15 @@ def read_inventory(folders: Sequence[Path], raw: pa.Table | None = None) -> pa.T
     inventory = inventory.take(pc.sort_indices(inventory.column("key"))).combine_chunks()
     _check_unique(inventory.column("key"))
     return inventory
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        return read_shard(path, _READ)
+    except KeyError as error:
+        raise StageError(
+            f"shard {path} is of an older Plait ({error.args[0]}): run 'dvc repro', or the stages in their order"
+        ) from error
 
 
 def _check_unique(keys: pa.ChunkedArray) -> None:

@@ -6,6 +6,7 @@ from counting import publish_sources, publish_texts
 from features.errors import StageError
 from features.sample import MEDIA_SCHEMA, media_row
 from features.shards import describe_shard, read_shard, shard_writer
+from features.writing import write_shard
 from pipelines.ingest import read_raw
 from pipelines.inventory import INVENTORY_SCHEMA, read_inventory
 from pipelines.job import ShardRecord
@@ -38,6 +39,16 @@ def test_read_inventory_has_the_words_of_each_sample_without_what_is_not_theirs(
     publish_stage(tmp_path, stage="align", settings={}, records=[record], before=tmp_path / "none")
     words = read_inventory([tmp_path])["words"].to_pylist()
     assert words == [[{"start_s": 0.5, "end_s": 1.0, "text": "one"}], [], None]
+
+
+def test_read_inventory_says_that_a_shard_is_too_old(tmp_path: Path) -> None:
+    folder = publish_texts(tmp_path, {"a": "x"})
+    (path,) = folder.glob("*.arrow")
+    write_shard(path, read_shard(path).drop_columns(["words"]).combine_chunks().to_batches()[0])
+    with pytest.raises(
+        StageError, match=r"is of an older Plait \(Field \"words\" does not exist in schema\): run 'dvc"
+    ):
+        read_inventory([folder])
 
 
 def test_read_inventory_names_the_files_of_each_recording(tmp_path: Path) -> None:
