@@ -25,7 +25,7 @@ from pipelines.media.slicing import choose_cut, cut_segment, keep_whole, media_t
 from pipelines.media.spans import Span
 from pipelines.params import AlignParams, BeamParams
 from pipelines.proposals import Proposal, propose
-from pipelines.stage import Outcome, read_rows, run_stage, tasks_per_shard
+from pipelines.stage import Outcome, read_media_rows, run_stage, tasks_per_shard
 
 _RULES = {"min_s", "max_s", "pad_s", "uncovered"}
 _BLOCKS = {"window", "voice", "shots", "words"}  # of params.yaml, each for cutting by what it is called
@@ -93,7 +93,7 @@ class Align:
     schema: ClassVar[pa.Schema] = MEDIA_SCHEMA
 
     def read(self, inputs: Any) -> Iterable[MediaRow]:
-        return read_rows(inputs.check())
+        return read_media_rows(inputs.check())
 
     def __call__(self, row: MediaRow) -> Outcome:
         tracks = media_tracks(row)

@@ -19,7 +19,7 @@ from pipelines.job import Reject, ShardTask
 from pipelines.media.variants import reorder, vary_audio, vary_frames, vary_image, vary_order
 from pipelines.params import AugmentParams, BeamParams
 from pipelines.raw import VARIANT_MARK
-from pipelines.stage import Outcome, ShardBefore, StageManifest, read_rows, run_stage
+from pipelines.stage import Outcome, ShardBefore, StageManifest, read_media_rows, run_stage
 
 
 def augment(params: AugmentParams, before: Path, folder: Path, beam: BeamParams) -> None:
@@ -80,7 +80,7 @@ class Augment:
     def read(self, inputs: Any) -> Iterable[MediaRow]:
         path = inputs.check()
         splits = read_shard(path).column("split").to_pylist()
-        return read_rows(path, [index for index, split in enumerate(splits) if split == "train"])
+        return read_media_rows(path, [index for index, split in enumerate(splits) if split == "train"])
 
     def __call__(self, row: MediaRow) -> Outcome:
         rows: list[MediaRow] = []

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from features.errors import RejectRatioError, StageError
 from features.manifest import MANIFEST_FILE, REJECTS_FILE
 from features.rev import digest_file, digest_json
-from features.sample import REJECT_SCHEMA, MediaRow
+from features.sample import MEDIA_SCHEMA, REJECT_SCHEMA, MediaRow
 from features.shards import (
     Shard,
     describe_shard,
@@ -241,6 +241,16 @@ def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
     rows = sorted(columns, key=lambda row: tuple(row.values()))
     with replacing(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=REJECT_SCHEMA), temporary)
+
+
+def read_media_rows(path: Path, indices: Sequence[int] | None = None) -> Iterator[MediaRow]:
+    """read_rows() of a shard of MEDIA_SCHEMA. Raises StageError if an older Plait wrote it, without a column of that."""
+    for row in read_rows(path, indices):
+        if missing := [name for name in MEDIA_SCHEMA.names if name not in row]:
+            raise StageError(
+                f"shard {path} is of an older Plait (without {', '.join(missing)}): run 'dvc repro', or the stages in order"
+            )
+        yield row
 
 
 def read_rows(path: Path, indices: Sequence[int] | None = None) -> Iterator[MediaRow]:

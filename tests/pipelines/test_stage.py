@@ -13,7 +13,7 @@ from shard_work import KEYS, SCHEMA, Doubling, local_beam, run_doubling, shard_t
 
 from features.errors import RejectRatioError, StageError
 from features.manifest import MANIFEST_FILE, REJECTS_FILE
-from features.sample import MediaRow
+from features.sample import MEDIA_SCHEMA, MediaRow, media_row
 from features.shards import read_shard, shard_writer
 from pipelines.job import WORK_FOLDER, Reject, ShardTask
 from pipelines.progress import ShardProgress
@@ -26,6 +26,7 @@ from pipelines.stage import (
     load_rejects,
     load_stage,
     publish_stage,
+    read_media_rows,
     read_rows,
     run_stage,
     say_outcome,
@@ -263,6 +264,17 @@ def test_read_rows_takes_rising_indices_across_batches(tmp_path: Path) -> None:
     assert [row["key"] for row in read_rows(path)] == list("abcdef")
     assert [row["key"] for row in read_rows(path, [1, 2, 5])] == ["b", "c", "f"]
     assert list(read_rows(path, [])) == []
+
+
+def test_read_media_rows_names_what_an_older_shard_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "shard.arrow"
+    older = pa.schema([field for field in MEDIA_SCHEMA if field.name not in ("words", "cues")])
+    with shard_writer(path, older) as writer:
+        row = media_row(key="a", recording="a", group="a", split="train", variant=0, source_digest="0")
+        writer.append({name: row[name] for name in older.names})
+
+    with pytest.raises(StageError, match=r"shard .* is of an older Plait \(without cues, words\): run 'dvc repro'"):
+        list(read_media_rows(path))
 
 
 def test_say_outcome_counts_by_reason_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
