@@ -244,12 +244,10 @@ def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
 
 
 def read_media_rows(path: Path, indices: Sequence[int] | None = None) -> Iterator[MediaRow]:
-    """read_rows() of a shard of MEDIA_SCHEMA. Raises StageError if an older Plait wrote it, without a column of that."""
+    """read_rows() of a shard of MEDIA_SCHEMA. Raises StageError if an older Plait wrote it, without one of its columns."""
     for row in read_rows(path, indices):
         if missing := [name for name in MEDIA_SCHEMA.names if name not in row]:
-            raise StageError(
-                f"shard {path} is of an older Plait (without {', '.join(missing)}): run 'dvc repro', or the stages in order"
-            )
+            raise StageError(f"shard {path} is of an older Plait (without {', '.join(missing)}): run 'dvc repro'")
         yield row
 
 
