@@ -3,8 +3,10 @@
 import ctypes
 import threading
 from _ctypes import dlclose
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -20,6 +22,9 @@ ACCENTS = ("en-us", "gmw/en", "gmw/en-GB-x-rp", "gmw/en-GB-scotland", "en-us-nyc
 SPEAKERS = ("f1", "f2", "f3", "f4", "m1", "m2", "m3", "m4", "m6", "m7", "Annie", "Alex", "steph")
 
 _SYNCHRONOUS = 2
+_PHONEME_EVENTS = 1
+_NO_EVENT, _WORD, _PHONEME = 0, 1, 7  # kinds of events
+_PAUSE = b"_"  # what a phoneme that is silence begins with
 _RATE, _PITCH = 1, 3
 _UTF8 = 1
 _DONT_EXIT = 1 << 15
@@ -37,6 +42,30 @@ class Voice:
     speaker: str
     words_per_min: int
     pitch: int
+
+
+@dataclass(frozen=True)
+class SpokenWord:
+    """A word of a text, by its first character, and when it is said in the wave, to the sample."""
+
+    place: int
+    start_s: float
+    end_s: float
+
+
+class _Event(ctypes.Structure):
+    """What espeak-ng says of its wave; sample: where, phoneme: its name, of a phoneme."""
+
+    _fields_ = (
+        ("kind", ctypes.c_int),
+        ("identifier", ctypes.c_uint),
+        ("place", ctypes.c_int),  # characters, from 1
+        ("length", ctypes.c_int),
+        ("audio_ms", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user", ctypes.c_void_p),
+        ("phoneme", ctypes.c_char * 8),
+    )
 
 
 def choose_voice(rng: np.random.Generator) -> Voice:
@@ -57,13 +86,29 @@ def say_words(words: Sequence[str], voice: Voice) -> list[np.ndarray]:
     one utterance to the next, and only a fresh copy of the library starts from none.
     Raises ConfigError if the voice library is not installed or lacks the voice.
     """
+    with _loaded() as espeak:
+        return espeak.say(words, voice)
+
+
+def say_text(text: str, voice: Voice) -> tuple[np.ndarray, list[SpokenWord]]:
+    """Say a text fluently: float32 wave at VOICE_RATE_HZ, peak 1, and its words. Of words that are said in one, as
+    "in the" often is, the first alone is listed.
+
+    A word lasts from its first phoneme to the next word or pause. Raises ConfigError as say_words() does.
+    """
+    with _loaded() as espeak:
+        return espeak.say_text(text, voice)
+
+
+@contextmanager
+def _loaded() -> Iterator["_Espeak"]:
     loader = _import_loader()
     with _LOCK, TemporaryDirectory() as folder:
         voices = Path(folder) / "voices"
         voices.symlink_to(loader.get_data_path())  # espeak-ng cuts off paths of 160 characters
         library = ctypes.CDLL(loader.get_library_path())
         try:
-            return _Espeak(library, voices).say(words, voice)
+            yield _Espeak(library, voices)
         finally:
             library.espeak_Terminate()
             dlclose(library._handle)  # the last reference: the next copy starts from none
@@ -86,8 +131,9 @@ class _Espeak:
     def __init__(self, library: ctypes.CDLL, voices: Path) -> None:
         self._library = library
         self._chunks: list[bytes] = []
+        self._words: list[list[int]] = []  # place, first sample and, once it is known, the sample after the last
         self._callback = _CALLBACK(self._collect)  # kept here, or it would be freed while the library calls it
-        rate_hz = library.espeak_Initialize(_SYNCHRONOUS, 0, bytes(voices), _DONT_EXIT)
+        rate_hz = library.espeak_Initialize(_SYNCHRONOUS, 0, bytes(voices), _DONT_EXIT | _PHONEME_EVENTS)
         if rate_hz != VOICE_RATE_HZ:
             raise ConfigError(
                 f"espeak-ng cannot read its voices through {voices} (it gave {rate_hz} Hz, not {VOICE_RATE_HZ}): set "
@@ -97,25 +143,42 @@ class _Espeak:
         library.espeak_ng_SetRandSeed(_RANDOM_SEED)  # else it is the clock
         library.espeak_SetSynthCallback(self._callback)
 
-    def _collect(self, wave: int | None, num_frames: int, _events: int) -> int:
+    def _collect(self, wave: int | None, num_frames: int, events: int) -> int:
         if wave and num_frames > 0:
             self._chunks.append(ctypes.string_at(wave, num_frames * 2))
+        listed = ctypes.cast(events, ctypes.POINTER(_Event))
+        for event in takewhile(lambda event: event.kind != _NO_EVENT, map(listed.__getitem__, count())):
+            is_pause = event.kind == _PHONEME and event.phoneme.startswith(_PAUSE)
+            if (is_pause or event.kind == _WORD) and self._words and len(self._words[-1]) == 2:
+                self._words[-1].append(event.sample)
+            if event.kind == _WORD:
+                self._words.append([event.place - 1, event.sample])
         return 0
 
     def say(self, words: Sequence[str], voice: Voice) -> list[np.ndarray]:
+        self._choose(voice)
+        return [_trim(self._synthesise(word)) for word in words]
+
+    def say_text(self, text: str, voice: Voice) -> tuple[np.ndarray, list[SpokenWord]]:
+        self._choose(voice)
+        wave_T = self._synthesise(text)
+        times = [(place, start / VOICE_RATE_HZ, stop / VOICE_RATE_HZ) for place, start, stop in self._words]
+        return wave_T / np.abs(wave_T).max(), [SpokenWord(*word) for word in times]
+
+    def _choose(self, voice: Voice) -> None:
         name = f"{voice.accent}+{voice.speaker}"
         if self._library.espeak_SetVoiceByName(name.encode()) != 0:
             raise ConfigError(f"espeak-ng has no voice {name!r}: reinstall it with pip install -e '.[demo]'")
         self._library.espeak_SetParameter(_RATE, voice.words_per_min, 0)
         self._library.espeak_SetParameter(_PITCH, voice.pitch, 0)
-        return [self._say_word(word) for word in words]
 
-    def _say_word(self, word: str) -> np.ndarray:
+    def _synthesise(self, said: str) -> np.ndarray:
         self._chunks.clear()
-        text = word.encode()
+        self._words.clear()
+        text = said.encode()
         self._library.espeak_Synth(text, ctypes.c_size_t(len(text) + 1), 0, 0, 0, _UTF8, None, None)
         self._library.espeak_Synchronize()
-        return _trim(np.frombuffer(b"".join(self._chunks), dtype="<i2").astype(np.float32))
+        return np.frombuffer(b"".join(self._chunks), dtype="<i2").astype(np.float32)
 
 
 def _trim(wave_T: np.ndarray) -> np.ndarray:

@@ -1,12 +1,13 @@
 import sys
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from features.errors import ConfigError
 from pipelines.synthesis.script import DIGIT_WORDS
-from pipelines.synthesis.speech import ACCENTS, SPEAKERS, VOICE_RATE_HZ, Voice, check_voice, say_words
+from pipelines.synthesis.speech import ACCENTS, SPEAKERS, VOICE_RATE_HZ, Voice, check_voice, say_text, say_words
 
 VOICE = Voice("en-us", "f3", 160, 50)  # breathy and rough: it draws random numbers
 
@@ -49,3 +50,15 @@ def test_check_voice_names_the_install_line(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(ConfigError, match=r"pip install -e '\.\[demo\]'"):
         check_voice()
+
+
+def test_say_text_knows_when_each_word_is_said() -> None:
+    text = "Cats, bats; cups."
+    wave_T, words = say_text(text, Voice("en-us", "m3", 120, 50))
+    assert [text[word.place :].split()[0] for word in words] == text.split()
+    is_loud = np.abs(wave_T) > 0.01
+    for word, after in pairwise(words):  # between them are pauses
+        assert not is_loud[round(word.end_s * VOICE_RATE_HZ) + 200 : round(after.start_s * VOICE_RATE_HZ)].any()
+        assert is_loud[round(word.start_s * VOICE_RATE_HZ) : round(word.end_s * VOICE_RATE_HZ)].mean() > 0.5
+    again_T, _ = say_text(text, Voice("en-us", "m3", 120, 50))
+    np.testing.assert_array_equal(again_T, wave_T)
