@@ -75,9 +75,10 @@ def _middles(intervals: Intervals) -> np.ndarray:
 
 def _in_order(sources: Intervals, by_S: np.ndarray) -> tuple[np.ndarray, Intervals]:
     """int64 [source], the sources that hold time, those of each sample by by_S, and their intervals in this order."""
-    holds_S, sample_S = sources.end_T > sources.start_T, sources.samples
-    if holds_S.all() and ((by_S[1:] >= by_S[:-1]) | (sample_S[1:] != sample_S[:-1])).all():
+    holds_S, falls = sources.end_T > sources.start_T, np.flatnonzero(by_S[1:] < by_S[:-1]) + 1
+    if holds_S.all() and np.isin(falls, sources.offsets).all():
         return np.arange(len(by_S)), sources
+    sample_S = sources.samples
     order_S = np.flatnonzero(holds_S)
     order_S = order_S[np.lexsort((by_S[order_S], sample_S[order_S]))]
     offsets = np.searchsorted(sample_S[order_S], np.arange(len(sources) + 1))
