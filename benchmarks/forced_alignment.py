@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from features.reasons import MediaError
 from measures import Measure, at_least, show
 from pipelines.media.forced.aligning import align_words, split_words
-from pipelines.media.forced.sphinx import find_words
+from pipelines.media.forced.english import Pronunciations
+from pipelines.media.forced.sphinx import dictionary, find_words
 from pipelines.synthesis.speech import VOICE_RATE_HZ, Voice, say_text, say_words
 
 VOICES = (
@@ -79,10 +80,10 @@ def heard(speech: Speech, snr_db: float | None) -> np.ndarray:
     return wave_T.astype(np.float32)
 
 
-def errors_s(speech: Speech, snr_db: float | None) -> tuple[list[float], int]:
+def errors_s(speech: Speech, snr_db: float | None, known: Pronunciations | None) -> tuple[list[float], int]:
     """How far each end of each word is from where it should be, and of how many words align would not believe it."""
     wave_T, words = heard(speech, snr_db), split_words(speech.text)
-    places = find_words(wave_T, VOICE_RATE_HZ, words)
+    places = find_words(wave_T, VOICE_RATE_HZ, words, known=known)
     errors = []
     for index, times in speech.known.items():
         found = places[index]
@@ -94,8 +95,10 @@ def errors_s(speech: Speech, snr_db: float | None) -> tuple[list[float], int]:
     return errors, len(believed.doubtful)
 
 
-def boundaries(name: str, speeches: list[Speech], snr_db: float | None) -> Iterator[Measure]:
-    found = [errors_s(speech, snr_db) for speech in speeches]
+def boundaries(
+    name: str, speeches: list[Speech], snr_db: float | None, known: Pronunciations | None = None
+) -> Iterator[Measure]:
+    found = [errors_s(speech, snr_db, known) for speech in speeches]
     errors = np.array([error for errors, _ in found for error in errors])
     num_words = sum(len(speech.text.split()) for speech in speeches)
     where = f"{name}, " + ("no noise" if snr_db is None else f"{snr_db:g} dB")
@@ -150,6 +153,9 @@ def main() -> None:
     for snr_db in (None, 20.0):
         for measure in boundaries("word by word", apart, snr_db):
             show(measure, as_json=options.json)
+    letters = {word: ways for word, ways in dictionary().items() if len(word) == 1}
+    for measure in boundaries("fluent, no word in the dictionary", fluent, 20.0, letters):
+        show(measure, as_json=options.json)
     for measure in (*verdicts(fluent, 20.0), *long_recording(minutes)):
         show(measure, as_json=options.json)
 

@@ -33,15 +33,19 @@ _NO_BEAM = 0.0  # nothing is pruned: a way that looks bad for a while is often t
 _Segments = list["Segment"]
 
 
-def find_words(wave_T: np.ndarray, rate_hz: int, words: Sequence[str]) -> list[Place | None]:
+def find_words(
+    wave_T: np.ndarray, rate_hz: int, words: Sequence[str], *, known: Pronunciations | None = None
+) -> list[Place | None]:
     """Places of the words by Viterbi search through their pronunciations, with or without silence between them; see
     pipelines.media.forced.aligning.Aligner.
 
-    A wave longer than a window is searched window by window: each takes as many of the words that are left as fit it
-    best, and those that end before the window's edge are kept. The confidence of a word is the likelihood of its sound
-    a frame, divided by that of the likeliest sequence of any phones there.
+    known: how words are said, by default as the dictionary has it. A wave longer than a window is searched window by
+    window: each takes as many of the words that are left as fit it best, and those that end before the window's edge
+    are kept. The confidence of a word is the likelihood of its sound a frame, divided by that of the likeliest sequence
+    of any phones there.
     """
-    ways = [pronounce(word, dictionary()) for word in words]
+    known = dictionary() if known is None else known
+    ways = [pronounce(word, known) for word in words]
     sayable = [index for index, way in enumerate(ways) if way]
     clip_T = pad_to(wave_at(Audio(wave_T, rate_hz), _RATE_HZ), _SHORTEST)
     found = _find_all(_with_floor(clip_T), [ways[index] for index in sayable])
