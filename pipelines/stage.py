@@ -244,7 +244,7 @@ def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
 
 
 def read_media_rows(path: Path, indices: Sequence[int] | None = None) -> Iterator[MediaRow]:
-    """read_rows() of a shard of MEDIA_SCHEMA. Raises StageError if an older Plait wrote it, without one of its columns."""
+    """read_rows() of a shard of MEDIA_SCHEMA. Raises StageError if it lacks a column, as an older Plait left it."""
     for row in read_rows(path, indices):
         if missing := [name for name in MEDIA_SCHEMA.names if name not in row]:
             raise StageError(f"shard {path} is of an older Plait (without {', '.join(missing)}): run 'dvc repro'")
