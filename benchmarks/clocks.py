@@ -1,9 +1,9 @@
 """Separate recorders: how exactly offset and drift are found, how fast, and how sure, beside two other packages.
 
 Pairs of recordings of one event, an hour each, whose offset (up to 10 minutes) and drift (up to 200 ppm) are known:
-speech by espeak-ng and, where there is a folder of it, real speech, in random order; each recorder in a room of its own
-with a microphone of its own and noise as loud as the event (white, pink or babble in turn). Then shorter ones, and pairs
-that have nothing in common. One thread. The peers find offsets only, so theirs counts if it holds at any moment.
+speech by espeak-ng and, where there is a folder of it, real speech, in random order; each recorder in a room of its
+own with a microphone of its own and noise as loud as the event (white, pink or babble in turn). Then shorter ones, and
+pairs that have nothing in common. One thread. The peers find offsets only, so theirs counts if it holds at any moment.
 
 Run from a checkout with the extra 'test': python benchmarks/clocks.py [--quick] [--json] [--only long|short]
 [--cases N] [--first SEED]
