@@ -176,7 +176,7 @@ def short_ones(name: str, spoken: Sequence[np.ndarray], crowd: Sequence[np.ndarr
 
 
 class Peers:
-    """The other packages, in an environment of their own; found: of each pair the least and largest error, and speed."""
+    """The other packages, in an environment of their own; found: of each pair least and largest error, and speed."""
 
     def __init__(self, folder: Path, num_cases: int) -> None:
         self.num_cases = num_cases
@@ -185,7 +185,7 @@ class Peers:
         self._python = python_with(folder, ["--no-deps", *_PEERS.values()]) if num_cases else ""
 
     def ask(self, speech: str, case: Case, pair: Pair) -> None:
-        """Give a pair to each. One offset is off by least where it holds best, and elsewhere, as the clocks drift, by more."""
+        """Give a pair to each. Where clocks drift, one offset is off by little at one moment and by more elsewhere."""
         held_s = [pair.offset_s + at_s * pair.drift_ppm * 1e-6 for at_s in _moments(case, pair)]
         with tempfile.TemporaryDirectory() as folder:
             paths = [Path(folder, name) for name in ("reference.npy", "other.npy")]
