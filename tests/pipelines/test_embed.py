@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from corpus import digests
-from counting import CountingEncoder, counting_view, embed_rows, embed_texts, publish_sources, take_log, text_row
+from counting import CountingEncoder, counting_view, embed_texts, publish_sources, take_log
 
 import features
 from features.errors import EncoderError, RejectRatioError, ShardError, StageError, StoreError
@@ -13,9 +13,7 @@ from features.manifest import MANIFEST_FILE
 from features.reasons import Reason
 from features.shards import read_shard
 from features.view import View
-from pipelines.digests import sample_digests
 from pipelines.embed import choose_device
-from pipelines.media.spans import span
 from pipelines.view_plan import define_view
 
 TEXTS: dict[str, str | None] = {f"rec{index // 3:02d}/{index % 3}": f"text number {index}" for index in range(30)}
@@ -67,32 +65,6 @@ def test_embed_gives_the_bytes_of_a_run_from_scratch(tmp_path: Path, log: Path, 
     ]
 
     assert digests(stores[0]) == digests(stores[1]) == digests(stores[2])
-
-
-def test_embed_after_words_moved_makes_the_sequences_again_and_nothing_else(tmp_path: Path, log: Path) -> None:
-    words = [span(1.0, 1.25, text="two"), span(1.25, 2.0, text="words")]
-    timed = {**text_row("rec/0", "two words"), "start_s": 1.0, "end_s": 2.0, "words": words}
-    moved = {**timed, "words": [words[0], span(1.5, 2.0, text="words")]}
-    later = {
-        **timed,
-        "start_s": 11.0,
-        "end_s": 12.0,
-        "words": [span(11.0, 11.25, text="two"), span(11.25, 12.0, text="words")],
-    }
-    others = [text_row("rec/1", "two words"), text_row("rec/2", "another")]
-    pooled, sequence = counting_view(log, "pooled"), counting_view(log, "sequence", pooling="sequence")
-    read = []
-    for row in (timed, later, moved):
-        rows = [{**row, "digests": sample_digests(row)}, *others]
-        store = features.open(embed_rows(tmp_path, rows, [pooled, sequence]))
-        table = store.table(["sequence"])
-        read.append((take_log(log), [table[f"sequence_{name}"].to_pylist()[:2] for name in ("start_s", "end_s")]))
-
-    known = [[[0.0, 0.25], [0.0, 0.5]], [[0.25, 1.0], [0.5, 1.0]]]
-    # Of equal texts the pooled view encodes one.
-    assert read[0] == (["another"] * 2 + ["two words"] * 3, known)
-    assert read[1] == ([], known)
-    assert read[2] == (["two words"], [[[0.0, 0.5], [0.0, 0.5]], [[0.25, 1.0], [0.5, 1.0]]])
 
 
 def test_embed_with_nothing_changed_touches_no_shard(project: Path, log: Path) -> None:

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from shard_work import KEYS, SCHEMA, Doubling, local_beam, run_doubling, shard_task
 
 from features.errors import RejectRatioError, StageError
-from features.manifest import MANIFEST_FILE, REJECTS_FILE
+from features.manifest import MANIFEST_FILE
 from features.sample import MEDIA_SCHEMA, MediaRow, media_row
 from features.shards import read_shard, shard_writer
 from pipelines.job import WORK_FOLDER, Reject, ShardTask
@@ -21,7 +20,6 @@ from pipelines.stage import (
     Outcome,
     ShardStep,
     StageManifest,
-    check_ratio,
     known_records,
     load_rejects,
     load_stage,
@@ -29,9 +27,7 @@ from pipelines.stage import (
     read_media_rows,
     read_rows,
     run_stage,
-    say_outcome,
     tasks_per_shard,
-    write_rejects,
 )
 
 
@@ -39,12 +35,8 @@ def _make(task: ShardTask, step: Doubling) -> Any:
     return ShardStep(step)(task, ShardProgress(task.progress_path))
 
 
-def _reject(key: str, reason: str = "empty", dropped: str = "sample") -> Reject:
-    return Reject(key, "double", reason, dropped, f"{key} is {reason}")
-
-
 def _bytes(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def test_shard_step_counts_what_goes_in_and_out(tmp_path: Path) -> None:
@@ -80,52 +72,6 @@ def test_shard_step_refuses_a_shard_of_another_size(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="had 4 samples to read, not 3: run the stage before"):
         _make(task, Doubling())
     assert not task.path.exists()
-
-
-def test_check_ratio_lists_the_reasons() -> None:
-    rejects = [_reject("a", "silent"), _reject("b", "silent"), _reject("c", "truncated")]
-
-    check_ratio("clean", rejects, 15, 0.2)  # exactly the ratio is allowed
-    with pytest.raises(RejectRatioError) as raised:
-        check_ratio("clean", rejects, 14, 0.2)
-    assert str(raised.value) == (
-        "clean rejected 3 of 14 (21%), max_reject_ratio is 0.2; reasons: silent 2, truncated 1; first: a: a is silent. "
-        "Mend the source or raise clean.max_reject_ratio"
-    )
-
-
-def test_check_ratio_counts_samples_that_lost_something_once() -> None:
-    lost_twice = [_reject("a", "silent", "audio"), _reject("a", "undecodable", "image")]
-    shortened = [_reject(key, "clipped", "part") for key in "bcdef"]
-
-    check_ratio("clean", [*lost_twice, *shortened], 10, 0.1)
-    with pytest.raises(RejectRatioError, match="rejected 1 of 10"):
-        check_ratio("clean", lost_twice, 10, 0.0)
-
-
-def test_check_ratio_of_nothing_passes() -> None:
-    check_ratio("clean", [], 0, 0.0)
-
-
-def test_write_rejects_has_equal_bytes_in_any_order(tmp_path: Path) -> None:
-    rejects = [_reject("b"), _reject("a", "silent"), _reject("a", "empty"), _reject("a", "empty", "part")]
-    write_rejects(tmp_path / "one", rejects)
-    write_rejects(tmp_path / "two", rejects[::-1])
-
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    assert [(row["key"], row["reason"]) for row in pq.read_table(tmp_path / "one").to_pylist()] == [
-        ("a", "empty"),
-        ("a", "empty"),
-        ("a", "silent"),
-        ("b", "empty"),
-    ]
-
-
-def test_write_rejects_holds_names_that_are_no_utf8(tmp_path: Path) -> None:
-    name = os.fsdecode(b"caf\xe9.jpg")
-    write_rejects(tmp_path / REJECTS_FILE, [_reject(name)])
-
-    assert load_rejects(tmp_path)[0].key == r"caf\udce9.jpg"
 
 
 def test_publish_stage_keeps_what_stands_and_removes_what_is_stale(tmp_path: Path) -> None:
@@ -232,14 +178,10 @@ def test_run_stage_publishes_nothing_above_the_ratio(tmp_path: Path) -> None:
 
     with pytest.raises(RejectRatioError, match=r"upper rejected 3 of 48 .*too_short 3"):
         _run_upper(tmp_path, *KEYS[:3], max_reject_ratio=0.05)
-    after = _bytes_of_files(tmp_path / "upper")
+    after = _bytes(tmp_path / "upper")
     assert {name: after[name] for name in before} == before
     # The same again with a higher ratio takes up what was made.
     assert sum(len(record.rejects) for record in _run_upper(tmp_path, *KEYS[:3]).records) == 3
-
-
-def _bytes_of_files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def test_tasks_per_shard_change_with_settings_and_content(tmp_path: Path) -> None:
@@ -275,22 +217,6 @@ def test_read_media_rows_names_what_an_older_shard_lacks(tmp_path: Path) -> None
 
     with pytest.raises(StageError, match=r"shard .* is of an older Plait \(without cues, words\): run 'dvc repro'"):
         list(read_media_rows(path))
-
-
-def test_say_outcome_counts_by_reason_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    say_outcome("clean", num_in=5, num_out=3, rejects=[_reject("a", "silent"), _reject("b", "silent")])
-
-    assert capsys.readouterr().err == (
-        "clean: 5 in, 3 out, 2 rejects\n  silent (sample dropped) 2, as a: a is silent\n"
-    )
-
-
-def test_say_outcome_counts_warnings_apart(capsys: pytest.CaptureFixture[str]) -> None:
-    say_outcome("align", num_in=5, num_out=5, rejects=[_reject("a", "overlap", "nothing")])
-
-    assert capsys.readouterr().err == (
-        "align: 5 in, 5 out, no rejects, 1 warnings\n  overlap (nothing dropped) 1, as a: a is overlap\n"
-    )
 
 
 def test_stage_manifest_is_json_that_other_tools_read(tmp_path: Path) -> None:
