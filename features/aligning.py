@@ -42,6 +42,8 @@ class Aligner:
         self, reader: ShardReader, views: Sequence[str], *, to: TimeBase, how: How | Mapping[str, How] = "mean"
     ) -> None:
         """Raises StoreError for an unknown view or time base, ValueError for an unknown how."""
+        if isinstance(views, str):
+            raise StoreError(f"views is the text {views!r}; pass a list of views")
         self._reader, self._to, self._columns = reader, to, reader.columns
         self._views = {name: reader.view(name) for name in views}
         hows = dict.fromkeys(views, how) if isinstance(how, str) else {**dict.fromkeys(views, "mean"), **how}
@@ -154,7 +156,7 @@ class Aligner:
             vectors, sources = self._sequences(name, run)
             samples = slice(run.place, run.place + run.num_rows)
             part = slice(*targets.offsets[[samples.start, samples.stop]].tolist())
-            if name == self._to:
+            if isinstance(self._to, str) and name == self._to:  # an array would be compared number by number
                 values_TD[part], mask_T[part] = vector_matrix(vectors), holds_time_T[part]
             else:
                 values_TD[part], mask_T[part] = align_intervals(vectors, sources, targets[samples], self._hows[name])

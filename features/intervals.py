@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 _SLIVER = 1e-6  # of a window: what a rounded duration has too much makes no window of its own
 
@@ -62,7 +63,7 @@ class Intervals:
         offsets, spans = flat_lists(lists)
         if pa.types.is_struct(spans.type):
             start_T, end_T = (floats(spans.field(name)) for name in ("start_s", "end_s"))
-        elif pa.types.is_fixed_size_list(spans.type) and spans.type.list_size == 2:
+        elif _are_pairs(spans):
             start_T, end_T = floats(spans.flatten()).reshape(-1, 2).T
         else:
             raise ValueError(f"intervals are {lists.type}; give lists of structs with start_s and end_s, or of pairs")
@@ -126,6 +127,11 @@ def flat_lists(lists: Any) -> tuple[np.ndarray, Any]:
         return offsets, lists.values.slice(0, 0)
     first, last = lists.offsets[0].as_py(), lists.offsets[-1].as_py()
     return offsets, lists.values.slice(first, last - first) if last - first == offsets[-1] else lists.flatten()
+
+
+def _are_pairs(spans: Any) -> bool:
+    is_list = pa.types.is_fixed_size_list(spans.type) or pa.types.is_list(spans.type)
+    return is_list and bool((pc.list_value_length(spans).fill_null(0).to_numpy() == 2).all())
 
 
 def floats(column: Any) -> np.ndarray:

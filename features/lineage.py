@@ -49,7 +49,7 @@ def trace(store: Store, key: str) -> dict[str, Any]:
         "key": key,
         "store": str(store.folder),
         "version": commit_of(store.files),
-        "source": _source(store.files, sample or {"recording": rejects[0]["key"]}),
+        "source": _source(store.files, key, sample),
         "steps": _steps(store, sample) if sample else {},
         "sample": sample,
         "views": views,
@@ -59,16 +59,21 @@ def trace(store: Store, key: str) -> dict[str, Any]:
 
 
 def _rejects(store: Store, key: str) -> list[dict[str, Any]]:
-    """Rejects of the key, or if there is none, of the nearest thing it is a part of: its original, its recording."""
-    names = [key, key.partition("~")[0]]
+    """Rejects of the key and of all that it is a part of, the nearest first: what is odd about a recording, or was lost
+    of it, holds for its segments."""
+    table = store.rejects
+    found: list[dict[str, Any]] = []
+    for name in _wholes(key):
+        found += table.filter(pc.equal(table["key"], name)).to_pylist()
+    return found
+
+
+def _wholes(key: str) -> list[str]:
+    """The key and those of what it is a part of: its original, the segment that was divided, its recording."""
+    names = list(dict.fromkeys([key, key.partition("~")[0]]))
     while "/" in names[-1]:
         names.append(names[-1].rpartition("/")[0])
-    table = store.rejects
-    for name in names:
-        found: list[dict[str, Any]] = table.filter(pc.equal(table["key"], name)).to_pylist()
-        if found:
-            return found
-    return []
+    return names
 
 
 def _sample(store: Store, index: int, offset: int) -> dict[str, Any]:
@@ -109,13 +114,16 @@ def _steps(store: Store, sample: dict[str, Any]) -> dict[str, Any]:
     return {name: steps[name] for name in names if name != _VARIANT_STEP or sample["variant"]}
 
 
-def _source(files: StoreFiles, sample: dict[str, Any]) -> dict[str, Any]:
-    """The raw files of a sample's recording; files is None where what ingest wrote does not tell."""
+def _source(files: StoreFiles, key: str, sample: dict[str, Any] | None) -> dict[str, Any]:
+    """The raw files of a sample's recording; of one that was lost, of what its key is a part of. files is None where
+    what ingest wrote does not tell."""
     path = file_beside(files, "ingest", "manifest.parquet")
-    found = {"digest": sample.get("source_digest"), "uris": sample.get("source"), "files": None}
+    known = sample or {}
+    found = {"digest": known.get("source_digest"), "uris": known.get("source"), "files": None}
     if path is None:
         return found
-    recordings = pq.read_table(path, filters=pc.field("key") == sample["recording"])
+    names = [sample["recording"]] if sample else _wholes(key)
+    recordings = pq.read_table(path, filters=pc.field("key").isin(names))
     for row in recordings.to_pylist():
         columns = [field.name for field in recordings.schema if pa.types.is_struct(field.type)]
         found["files"] = {name: row[name] for name in columns if row[name] is not None and "uri" in row[name]}

@@ -19,7 +19,7 @@ class Reason(StrEnum):
     TOO_LONG = "too_long"
     TOO_SHORT = "too_short"
     DUPLICATE = "duplicate"
-    BAD_INTERVAL = "bad_interval"  # ends before it starts
+    BAD_INTERVAL = "bad_interval"  # ends before or as it starts
     OUTSIDE_MEDIA = "outside_media"  # lies where the recording has nothing
     UNCOVERED = "uncovered"  # audio or video has only a part of it
     NOTHING_TO_CUT = "nothing_to_cut"  # the recording lacks what it is to be cut by

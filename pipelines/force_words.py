@@ -81,6 +81,8 @@ def _padded(spoken: Sequence[Span], index: int, first_s: float, last_s: float) -
     after_s = spoken[index + 1]["start_s"] if index + 1 < len(spoken) else last_s
     start_s = min(one["start_s"], max(before_s, one["start_s"] - _PAD_S))
     end_s = max(one["end_s"], min(after_s, one["end_s"] + _PAD_S))
+    if start_s >= last_s or end_s <= first_s:
+        return one  # as it is, to be named so
     return {**one, "start_s": max(first_s, start_s), "end_s": min(last_s, end_s)}
 
 

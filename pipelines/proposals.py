@@ -48,7 +48,10 @@ def propose(row: MediaRow, tracks: Mapping[str, Interval], params: AlignParams) 
         return _windows(row["key"], hull(tracks), params)
     spans = _make_spans(row, by, params)
     if not spans:
-        text = f"align.by is {by!r}, and it has {_MISSING[by]}: give it what it lacks, or cut it by something else"
+        cure = ", set align.forced to find them" if by == "words" and params.forced is None else ""
+        text = (
+            f"align.by is {by!r}, and it has {_MISSING[by]}: give it what it lacks{cure}, or cut it by something else"
+        )
         raise MediaError(Reason.NOTHING_TO_CUT, text)
     return Proposal(by, spans)
 

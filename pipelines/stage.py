@@ -132,7 +132,10 @@ def load_rejects(folder: Path) -> list[Reject]:
 
 
 def check_ratio(stage: str, rejects: Sequence[Reject], num_in: int, max_reject_ratio: float) -> None:
-    """Raise RejectRatioError if more of the stage's inputs than allowed lost something."""
+    """Raise RejectRatioError if more of the stage's inputs than allowed lost something.
+
+    It lists the warnings, too: where times are in another unit, they say why so much lies outside of its recording.
+    """
     lost = [reject for reject in rejects if reject.dropped not in ("part", "nothing")]
     num_keys = len({reject.key for reject in lost})
     if num_keys > max_reject_ratio * num_in:
@@ -140,9 +143,19 @@ def check_ratio(stage: str, rejects: Sequence[Reject], num_in: int, max_reject_r
         listed = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
         raise RejectRatioError(
             f"{stage} rejected {num_keys} of {num_in} ({num_keys / max(num_in, 1):.0%}), max_reject_ratio is "
-            f"{max_reject_ratio:g}; reasons: {listed}; first: {lost[0].key}: {lost[0].text}. Mend the source or raise "
-            f"{stage}.max_reject_ratio"
+            f"{max_reject_ratio:g}; reasons: {listed}; first: {lost[0].key}: {lost[0].text}. {_list_warnings(rejects)}"
+            f"Mend the source or raise {stage}.max_reject_ratio"
         )
+
+
+def _list_warnings(rejects: Sequence[Reject]) -> str:
+    """The first warning of each reason, for the middle of a line; nothing if there is none."""
+    first: dict[str, Reject] = {}
+    for reject in rejects:
+        if reject.dropped == "nothing":
+            first.setdefault(reject.reason, reject)
+    listed = "; ".join(f"{reason}, as {reject.key}: {reject.text}" for reason, reject in first.items())
+    return f"Warnings: {listed}. " if listed else ""
 
 
 def say_outcome(stage: str, *, num_in: int, num_out: int, rejects: Sequence[Reject]) -> None:

@@ -83,7 +83,8 @@ def cut_span(
 def _clip(span: Interval, tracks: Mapping[str, Interval]) -> Interval:
     start_s, end_s = span
     if end_s <= start_s:
-        raise MediaError(Reason.BAD_INTERVAL, f"{_said(span)} ends before it starts: mend its transcript or labels")
+        how = "before" if end_s < start_s else "as"
+        raise MediaError(Reason.BAD_INTERVAL, f"{_said(span)} ends {how} it starts: mend its transcript or labels")
     if not tracks:
         return span
     first_s, last_s = hull(tracks)

@@ -116,8 +116,12 @@ def test_align_to_own_intervals(store):
     expected = store.align(KEYS[:3], ["video"], to=times)
     assert [one.values["video"].shape for one in expected] == [(2, 2), (0, 2), (1, 2)]
     pairs = pa.array([part.tolist() for part in times], pa.list_(pa.list_(pa.float64(), 2)))
-    for to in (pairs, Intervals.ragged(times)):
+    for to in (pairs, pa.array([part.tolist() for part in times]), Intervals.ragged(times)):
         assert np.array_equal(store.align(KEYS[:3], ["video"], to=to).values["video"], expected.values["video"])
+    same = np.array([[[0, 1], [0.5, 1.5]]] * 2)
+    assert np.array_equal(store.align(KEYS[:2], ["video"], to=same)[0].values["video"], expected[0].values["video"])
+    with pytest.raises(ValueError, match="give lists of structs with start_s and end_s, or of pairs"):
+        store.align(KEYS[:1], ["video"], to=pa.array([[[0.0, 1.0, 2.0]]]))
     with pytest.raises(ValueError, match="intervals of 3 samples are given for 2 keys"):
         store.align(KEYS[:2], ["video"], to=times)
 
@@ -183,6 +187,8 @@ def test_align_says_what_there_is(store):
         store.align(KEYS, ["audio"], to="image")
     with pytest.raises(StoreError, match="has no view 'sound'"):
         store.align(KEYS, ["sound"], to="word")
+    with pytest.raises(StoreError, match="views is the text 'audio'; pass a list of views"):
+        store.align(KEYS, "audio", to="word")
     with pytest.raises(StoreError, match="nope"):
         store.align(["nope"], ["audio"], to="word")
     for how in ("median", {"video": "max"}, {"audio": "median"}):

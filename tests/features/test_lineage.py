@@ -26,6 +26,9 @@ STEPS = {
 REJECTS = [
     {"key": "rec.0/0001", "stage": "clean", "reason": "silent", "dropped": "audio", "text": "it peaks at -80 dBFS"},
     {"key": "rec2", "stage": "clean", "reason": "truncated", "dropped": "sample", "text": "it ends at 7 s"},
+    {"key": "rec1", "stage": "align", "reason": "overlap", "dropped": "nothing", "text": "2 of 3 cues"},
+    {"key": "rec1/0004", "stage": "align", "reason": "clipped", "dropped": "part", "text": "1 to 3 s"},
+    {"key": "rec2/0001", "stage": "align", "reason": "too_short", "dropped": "sample", "text": "it has 0.05 s"},
 ]
 
 
@@ -149,8 +152,23 @@ def test_lineage_tells_why_a_sample_was_lost(store: features.Store, key: str) ->
     found = store.lineage(key)
 
     assert (found["sample"], found["steps"], found["views"], found["packed"]) == (None, {}, {}, None)
-    assert found["rejects"] == REJECTS[1:]
+    assert found["rejects"] == REJECTS[1:2]
     assert found["source"]["files"]["video"]["digest"] == "abc"
+
+
+def test_lineage_tells_what_is_odd_about_the_recording_beside_what_was_lost_of_a_segment(
+    store: features.Store,
+) -> None:
+    assert store.lineage("rec1/0004")["rejects"] == [REJECTS[3], REJECTS[2]]
+    assert store.lineage("rec1/0005")["rejects"] == [REJECTS[2]]
+
+
+@pytest.mark.usefixtures("ingested")
+def test_lineage_of_a_lost_segment_names_the_files_of_its_recording(store: features.Store) -> None:
+    found = store.lineage("rec2/0001")
+
+    assert [reject["reason"] for reject in found["rejects"]] == ["too_short", "truncated"]
+    assert found["source"]["files"]["video"]["uri"] == "talks/a.mp4"
 
 
 @pytest.mark.parametrize(

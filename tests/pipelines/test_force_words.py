@@ -53,7 +53,8 @@ def test_force_words_looks_for_each_cue_in_its_own_time() -> None:
     assert np.median(errors_s(times, known)) < 0.03
     (loss,) = losses
     assert (loss.reason, loss.dropped) == (Reason.OUTSIDE_MEDIA, "part")
-    assert loss.text.startswith("1 of its 3 stretches of transcript have no words with times; the first, ")
+    where = f"{last_s + 4:.3f} to {last_s + 5:.3f} s: there is no sound at its time"
+    assert loss.text == f"1 of its 3 stretches of transcript have no words with times; the first, {where}"
 
 
 def test_force_words_warns_of_another_recordings_transcript_and_makes_up_no_times() -> None:

@@ -55,6 +55,7 @@ def test_a_recording_without_what_it_is_to_be_cut_by_is_rejected(by: str) -> Non
     assert rows == []
     assert (reject.key, reject.reason, reject.dropped) == ("rec", Reason.NOTHING_TO_CUT, "sample")
     assert reject.text.startswith(f"align.by is {by!r}, and it has no ")
+    assert ("set align.forced" in reject.text) == (by == "words")
 
 
 def test_a_sample_without_a_timeline_stays_whole_whatever_it_is_to_be_cut_by() -> None:

@@ -37,6 +37,13 @@ def test_check_ratio_counts_samples_that_lost_something_once() -> None:
         check_ratio("clean", lost_twice, 10, 0.0)
 
 
+def test_check_ratio_says_the_warnings_that_may_explain_it() -> None:
+    odd = [_reject("a", "wrong_unit", "nothing"), _reject("b", "wrong_unit", "nothing")]
+    said = r"is silent\. Warnings: wrong_unit, as a: a is wrong_unit\. Mend the source"
+    with pytest.raises(RejectRatioError, match=said):
+        check_ratio("align", [_reject("a", "silent"), *odd], 2, 0.2)
+
+
 def test_check_ratio_of_nothing_passes() -> None:
     check_ratio("clean", [], 0, 0.0)
 

@@ -9,6 +9,7 @@ import html
 import itertools
 import re
 from dataclasses import replace
+from textwrap import shorten
 
 import srt
 import webvtt
@@ -25,6 +26,7 @@ _INNER = re.compile(rf"<{_CLOCK}>")
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>|<\d[\d:.]*>|</?>")  # <i>, </font>, <v Anna>, <00:01.500>; not "a < b"
 _OVERRIDE = re.compile(r"\{[^{}]*\}")  # {\an8}, as SubRip and SubStation Alpha have it
 _STREAM_CLOCK = re.compile(r"^X-TIMESTAMP-MAP=.*$", re.MULTILINE)
+_STRAY_CHARS = 80
 _VTT_BLOCKS = ("NOTE", "STYLE", "REGION")
 
 
@@ -33,8 +35,12 @@ def parse_srt(content: bytes, choice: Choice) -> Transcript:
     text, times_ms = _plain_timings(decode_text(content), are_numbered=True)
     try:
         cues = list(srt.parse(text))
-    except (srt.SRTParseError, srt.TimestampParseError) as error:
-        raise bad(f"transcript cannot be read as SRT: {' '.join(str(error).split())}") from error
+    except srt.SRTParseError as error:
+        stray = shorten(error.unmatched_content, _STRAY_CHARS, placeholder=" ..")
+        raise bad(f"transcript cannot be read as SRT: {stray!r} is of no cue: mend its line 'start --> end'") from error
+    except (OverflowError, ValueError) as error:
+        # Of a line with another arrow, as "- ->", which the package takes for a timing line, too.
+        raise bad(f"transcript cannot be read as SRT: {error}") from error
     found = [cue.content for cue in cues]
     return make_transcript(cues=_cues(found, [cue.start.total_seconds() for cue in cues], times_ms))
 
