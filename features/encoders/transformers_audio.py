@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from features.encoders.weights import local_folder
 from features.errors import EncoderError
+from features.view import View
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LAST = 0  # of the option layer
 
 _DIMS = ("projection_dim", "d_model", "hidden_size")  # of CLAP, Whisper and the models that read waveforms
 _UNUSED = ("masked_spec_embed",)  # which training puts where it hides frames, and many checkpoints leave out
@@ -27,6 +33,26 @@ def load_model(folder: Path) -> Any:
             f"{folder} lacks weights of {missing[0]} ({len(missing)} in all): save the whole model there"
         )
     return model
+
+
+def check_layer(layer: int, view: View, folder: Path | None) -> None:
+    """Raise EncoderError if the view asks for a layer that the model in the folder does not have."""
+    config = _settings(folder / "config.json") if folder else {}
+    num_layers = config.get("encoder_layers", config.get("num_hidden_layers"))
+    if num_layers is not None and layer > num_layers:
+        raise EncoderError(
+            f"view {view.name!r}: option 'layer' of encoder {view.encoder!r} is {layer}; "
+            f"it must be at most {num_layers}"
+        )
+
+
+def output_of_layer(model: Any, layer: int, **inputs: Tensor) -> Tensor:
+    """[clip, vector, dim], what a layer of the transformer, counted from 1, gives; of LAST, the model's own output."""
+    if layer == LAST:
+        output: Tensor = model(**inputs).last_hidden_state
+    else:
+        output = model(**inputs, output_hidden_states=True).hidden_states[layer]
+    return output
 
 
 def about_audio(name: str) -> dict[str, Any]:

@@ -13,9 +13,9 @@ import numpy as np
 from features.encoders.base import Encoder
 from features.encoders.network import Network, NetworkEncoder, settle
 from features.encoders.options import read_options
-from features.encoders.transformers_audio import about_audio, load_model
+from features.encoders.transformers_audio import LAST, about_audio, check_layer, load_model, output_of_layer
 from features.encoders.waves import prepare_windows, receptive_field
-from features.encoders.weights import digest_weights, find_folder
+from features.encoders.weights import digest_weights, find_folder, local_folder
 from features.encoders.whisper import whisper_network
 from features.errors import EncoderError
 from features.view import View
@@ -25,18 +25,20 @@ if TYPE_CHECKING:
 
 
 def make_waves(model: str, view: View) -> Encoder:
-    """Encoder of audio clips: the last hidden state of each frame, with the stretch that its convolutions see."""
+    """Encoder of audio clips: each frame's output of a layer of the transformer, counted from 1, by default the last
+    hidden state, with the stretch that its convolutions see. Raises EncoderError if the model has no such layer."""
     find = partial(find_folder, model, view.encoder)
-    read_options(view)
+    layer = read_options(view, layer=LAST)["layer"]
+    check_layer(layer, view, local_folder(model))
     return NetworkEncoder(
         name=view.encoder,
         inputs=frozenset({"audio"}),
         batch_size=1,  # clips have any length, and a padded one would be another clip to these models
-        settings={},
+        settings={"layer": layer},
         weights_digest=partial(_digest, find, view.encoder),
         modules=("transformers_waves",),
         libraries=("transformers", "torchaudio"),
-        bring=partial(_bring, find),
+        bring=partial(_bring, find, layer, view),
         about=about_audio(model),
     )
 
@@ -45,10 +47,11 @@ def _digest(find: Callable[[], Path], encoder: str) -> str:
     return digest_weights(find(), encoder)
 
 
-def _bring(find: Callable[[], Path], device: str) -> Network:
+def _bring(find: Callable[[], Path], layer: int, view: View, device: str) -> Network:
     from transformers import AutoFeatureExtractor
 
     folder = find()
+    check_layer(layer, view, folder)  # what the name meant was perhaps not here before
     try:
         extractor = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
         model = load_model(folder)
@@ -56,15 +59,15 @@ def _bring(find: Callable[[], Path], device: str) -> Network:
         raise EncoderError(f"{folder} holds no audio model that loads: {str(error).splitlines()[0]}") from error
     kind = model.config.model_type
     if kind == "whisper":
-        return whisper_network(model.get_encoder(), extractor, device)
+        return whisper_network(model.get_encoder(), extractor, layer, device)
     if kind == "clap":
         raise EncoderError(f"{folder} is a clap: write clap:{folder}")
     if not hasattr(model.config, "conv_stride"):
         raise EncoderError(f"{folder} is a {kind}: only Whisper and models that read waveforms are taken")
-    return _wave_network(model, extractor, device)
+    return _wave_network(model, extractor, layer, device)
 
 
-def _wave_network(model: Any, extractor: Any, device: str) -> Network:
+def _wave_network(model: Any, extractor: Any, layer: int, device: str) -> Network:
     settle(model, device)
     rate_hz = extractor.sampling_rate
     window, hop = receptive_field(model.config.conv_kernel, model.config.conv_stride)
@@ -74,8 +77,7 @@ def _wave_network(model: Any, extractor: Any, device: str) -> Network:
         return np.asarray(features["input_values"][0], np.float32)
 
     def forward(waves_BT: Tensor) -> Tensor:
-        vectors_BTD: Tensor = model(input_values=waves_BT).last_hidden_state
-        return vectors_BTD
+        return output_of_layer(model, layer, input_values=waves_BT)
 
     prepare = partial(prepare_windows, rate_hz=rate_hz, window=window, hop=hop, adjust=normalise)
     return Network(prepare, forward, model.config.hidden_size, model)

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from features.encoders.base import Media, Prepared
 from features.encoders.network import Network, settle
+from features.encoders.transformers_audio import output_of_layer
 from features.encoders.waves import take_clip, wave_at, window_intervals
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def whisper_network(encoder: Any, extractor: Any, device: str) -> Network:
-    """The encoder behind its own feature extractor.
+def whisper_network(encoder: Any, extractor: Any, layer: int, device: str) -> Network:
+    """The encoder behind its own feature extractor; layer: as output_of_layer() counts.
 
     A clip is read in windows of 30 s that follow each other, and the last is filled up with silence, as Whisper reads
     one. Silence gives no vectors: a unit is what there is of a window, and its length says how many to keep.
@@ -33,7 +34,7 @@ def whisper_network(encoder: Any, extractor: Any, device: str) -> Network:
     def forward(waves_BT: Tensor) -> Tensor:
         # On the model's device: it is the larger part of the preparation.
         features = extractor(waves_BT.cpu().numpy(), sampling_rate=rate_hz, return_tensors="pt", device=device)
-        vectors_BTD: Tensor = encoder(features["input_features"].to(device)).last_hidden_state
+        vectors_BTD = output_of_layer(encoder, layer, input_features=features["input_features"].to(device))
         return vectors_BTD[:, : -(-waves_BT.shape[-1] // hop)]
 
     return Network(prepare, forward, encoder.config.d_model, encoder)

@@ -6,6 +6,7 @@ import torch
 from audio_encoding import assert_bytes_of_their_own, chirp, cosine, encode_all, load_encoder
 from safetensors.torch import load_file, save_file
 from transformers import (
+    AutoFeatureExtractor,
     AutoModel,
     BertConfig,
     BertModel,
@@ -28,7 +29,7 @@ from features.reasons import Reason
 
 SMALL = {
     "hidden_size": 16,
-    "num_hidden_layers": 1,
+    "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "intermediate_size": 32,
     "conv_dim": (8, 8),
@@ -92,6 +93,28 @@ def test_transformers_audio_gives_what_the_model_gives(folders, kind):
         expected = AutoModel.from_pretrained(folders[kind])(**inputs).last_hidden_state[0].numpy()
     (outcome,) = encode_all(load_encoder(f"transformers:{folders[kind]}"), clip)
     assert np.allclose(outcome.vectors_TD, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [*WAVE_MODELS, "whisper"])
+def test_transformers_audio_gives_the_layer_that_is_asked_for(folders, whisper_folder, kind):
+    folder = {**folders, "whisper": whisper_folder}[kind]
+    clip = chirp(1000)
+    inputs = AutoFeatureExtractor.from_pretrained(folder)(clip.wave_T, sampling_rate=16_000, return_tensors="pt")
+    model = AutoModel.from_pretrained(folder)
+    with torch.inference_mode():
+        layers = (model.get_encoder() if kind == "whisper" else model)(**inputs, output_hidden_states=True)
+    found = []
+    for layer in (1, 2):
+        (outcome,) = encode_all(load_encoder(f"transformers:{folder}", layer=layer), clip)
+        expected_TD = layers.hidden_states[layer][0].numpy()[: len(outcome.vectors_TD)]
+        assert np.allclose(outcome.vectors_TD, expected_TD, atol=1e-5)
+        found.append(outcome.vectors_TD)
+    assert not np.allclose(*found, atol=1e-2)
+
+
+def test_transformers_audio_refuses_a_layer_that_is_not_there(whisper_folder):
+    with pytest.raises(EncoderError, match=r"option 'layer' of encoder 'transformers:.*' is 3; it must be at most 2"):
+        load_encoder(f"transformers:{whisper_folder}", layer=3)
 
 
 @pytest.mark.parametrize("kind", WAVE_MODELS)
