@@ -22,7 +22,8 @@ def stats(store: Store) -> dict[str, Any]:
 
     samples, labels, unlabelled: as count_samples() has them. modalities: of the samples, by which modalities they have
     together, and by pairs. views: of each its count, values, norms, dimensions, repeats and lengths; null where there
-    is nothing to measure. repeats: samples whose every input is that of a sample before. rejects: by stage and reason.
+    is nothing to measure. repeats: samples whose every input is that of a sample before. rejects: by stage and reason,
+    and apart from them warnings, which drop nothing.
     One shard is read at a time. What grows with the store are the hashes by which repeats are found: 8 bytes a row of
     the samples and of the view at hand, twice, and about 50 more a row while they are sorted.
     """
@@ -43,7 +44,8 @@ def stats(store: Store) -> dict[str, Any]:
         "modalities": counts.modalities(),
         "views": views,
         "repeats": find_repeats(input_R[present_N], present_N, split_R, store.reader.key_at),
-        "rejects": _count_rejects(store),
+        "rejects": _count_rejects(store, is_warning=False),
+        "warnings": _count_rejects(store, is_warning=True),
     }
 
 
@@ -126,10 +128,11 @@ def _commonest_first(count: Counter[str | None]) -> dict[str, int]:
     return dict(sorted(named, key=lambda entry: (-entry[1], entry[0])))
 
 
-def _count_rejects(store: Store) -> dict[str, dict[str, int]]:
+def _count_rejects(store: Store, *, is_warning: bool) -> dict[str, dict[str, int]]:
     counts: dict[str, Counter[str]] = {}
-    for row in store.rejects.select(["stage", "reason"]).to_pylist():
-        counts.setdefault(row["stage"], Counter())[row["reason"]] += 1
+    for row in store.rejects.select(["stage", "reason", "dropped"]).to_pylist():
+        if (row["dropped"] == "nothing") == is_warning:
+            counts.setdefault(row["stage"], Counter())[row["reason"]] += 1
     return {stage: dict(count.most_common()) for stage, count in counts.items()}
 
 

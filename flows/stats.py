@@ -72,8 +72,9 @@ def print_stats(found: dict[str, Any]) -> None:
             rows.append([f"{part}_{measure}", *(view[part] and view[part][measure] for view in views.values())])
     print_table(["view", *views], rows, title="Views")
     print_table(["view", "equal", "repeats", "across_splits", "pairs"], _repeat_rows(found), title="Repeats")
-    rows = [[stage, reason, num] for stage, counts in found["rejects"].items() for reason, num in counts.items()]
-    print_table(["stage", "reason", "rejects"], rows, title="Rejects")
+    for kind in ("rejects", "warnings"):
+        rows = [[stage, reason, num] for stage, counts in found[kind].items() for reason, num in counts.items()]
+        print_table(["stage", "reason", kind], rows, title=kind.capitalize())
 
 
 def _label_rows(found: dict[str, Any]) -> list[list[Any]]:

@@ -26,21 +26,20 @@ def stats_page(found: dict[str, Any], title: str, coverage: dict[str, Any] | Non
         *([_coverage(coverage)] if coverage else []),
         _views(found["views"]),
         _repeats(found),
-        _rejects(found["rejects"]),
+        _rejects(found["rejects"], found["warnings"]),
     ]
     return html_page(f"Features: {title}", "\n".join(sections))
 
 
 def _summary(found: dict[str, Any]) -> str:
     splits = found["samples"].values()
-    rejects = sum(count for reasons in found["rejects"].values() for count in reasons.values())
     cards = {
         "samples": found["num_samples"],
         "originals": sum(split["original"] for split in splits),
         "duration": _duration(sum(split["seconds"] for split in splits)),
         "labels": len({label for labels in found["labels"].values() for label in labels}),
         "views": len(found["views"]),
-        "rejects": rejects,
+        **{kind: sum(sum(counts.values()) for counts in found[kind].values()) for kind in ("rejects", "warnings")},
     }
     shown = "".join(f"<div><dt>{name}</dt><dd>{html_text(value)}</dd></div>" for name, value in cards.items())
     return f'<dl class="cards">{shown}</dl>'
@@ -188,12 +187,17 @@ def _pairs(pairs: list[list[str]]) -> Markup:
     return Markup("<br>".join(escape(f"{key} = {repeat}") for key, repeat in pairs))
 
 
-def _rejects(rejects: dict[str, dict[str, int]]) -> str:
-    counts = [(stage, reason, count) for stage, reasons in rejects.items() for reason, count in reasons.items()]
+def _rejects(rejects: dict[str, dict[str, int]], warnings: dict[str, dict[str, int]]) -> str:
+    note = "What was lost or shortened since ingest." if rejects else "Nothing was lost since ingest."
+    odd = _by_reason(warnings, "Warnings: what is odd about recordings that are kept")
+    return section("Rejects", note, _by_reason(rejects, "") + odd)
+
+
+def _by_reason(found: dict[str, dict[str, int]], caption: str) -> str:
+    counts = [(stage, reason, count) for stage, reasons in found.items() for reason, count in reasons.items()]
     most = max((count for *_, count in counts), default=0)
     rows = [[stage, reason, count, bar(count, most)] for stage, reason, count in counts]
-    note = "What was lost or shortened since ingest." if rows else "Nothing was lost since ingest."
-    return section("Rejects", note, table(["stage", "reason", "count", ""], rows) if rows else "")
+    return table(["stage", "reason", "count", ""], rows, caption=caption) if rows else ""
 
 
 def _percent(count: int, whole: int) -> str:

@@ -64,7 +64,7 @@ class ShardStep:
                     writer.append(out)
                 rejects += rejected
                 num_in += 1
-                progress.add(1, len(rejected))
+                progress.add(1, sum(reject.dropped != "nothing" for reject in rejected))
             if num_in != task.num_rows:
                 raise StageError(
                     f"shard {task.name} had {num_in} samples to read, not {task.num_rows}: run the stage before"

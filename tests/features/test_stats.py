@@ -19,6 +19,7 @@ def test_stats_counts_samples_labels_and_rejects(tmp_path):
         {"key": key, "stage": stage, "reason": reason, "dropped": "sample", "text": ""}
         for key, stage, reason in [("p", "clean", "silent"), ("q", "clean", "silent"), ("r", "align", "empty")]
     ]
+    rejects.append({"key": "a", "stage": "align", "reason": "overlap", "dropped": "nothing", "text": ""})
     build_store(tmp_path, samples, {"image": {"vectors": [np.ones(2)] * 4}}, shard_rows=1, rejects=rejects)
     found = stats(features.open(tmp_path))
     counts = {"total": 3, "text": 3, "image": 3, "audio": 2, "video": 2, "original": 2, "augmented": 1, "seconds": 1.5}
@@ -29,6 +30,7 @@ def test_stats_counts_samples_labels_and_rejects(tmp_path):
     assert found["labels"] == {"train": {"x": 2}, "val": {}, "test": {"y": 1}}
     assert found["unlabelled"] == {"train": 1, "val": 0, "test": 0}
     assert found["rejects"] == {"clean": {"silent": 2}, "align": {"empty": 1}}
+    assert found["warnings"] == {"align": {"overlap": 1}}
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])

@@ -40,6 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
     }
     rejects = [{"key": "x", "stage": "clean", "reason": "silent", "dropped": "audio", "text": ""}]
+    rejects.append({"key": "y", "stage": "align", "reason": "overlap", "dropped": "nothing", "text": ""})
     build_store(folder, samples, views, rejects=rejects)
     return folder
 
@@ -101,6 +102,12 @@ def test_stats_page_escapes_what_users_wrote(page):
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "$x^2$" in page
     assert "語" in page
+
+
+def test_stats_page_tells_warnings_from_what_was_lost(page):
+    assert "<dt>rejects</dt><dd>1</dd></div><div><dt>warnings</dt><dd>1</dd>" in page
+    lost, _, odd = page.partition("What was lost or shortened since ingest.")[2].partition("<caption>Warnings")
+    assert ("silent" in lost, "overlap" in lost, "overlap" in odd) == (True, False, True)
 
 
 def test_stats_page_adds_up_the_labels_that_it_does_not_show(page):

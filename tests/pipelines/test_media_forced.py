@@ -1,5 +1,6 @@
 """Words found in sound: how they are said, what is believed, and the search itself."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
@@ -10,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spoken import RATE_HZ, errors_s, speak
 
+from features.errors import ConfigError
 from features.reasons import MediaError, Reason
 from pipelines.media.forced.aligning import Place, align_words, split_words
 from pipelines.media.forced.english import number_readings, pronounce, spell
-from pipelines.media.forced.sphinx import dictionary, find_words
+from pipelines.media.forced.sphinx import dictionary, find_words, sphinx_settings
 
 SENTENCE = "nobody could understand why these old machines broke down every winter"
 OTHER = "my brother plays loud music while our neighbours cook dinner"
@@ -170,3 +172,11 @@ def test_align_words_weights_confidences_by_duration() -> None:
         align_words(np.zeros(40), 10, "[music] ...", aligner)
     with pytest.raises(MediaError, match="a transcript of 1 words over 0 samples of sound"):
         align_words(np.zeros(0), 10, "a", aligner)
+
+
+def test_sphinx_settings_names_the_extra_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pocketsphinx", None)
+    with pytest.raises(
+        ConfigError, match=r"align.forced.aligner is 'pocketsphinx', .* run pip install -e '.\[weights\]'"
+    ):
+        sphinx_settings()

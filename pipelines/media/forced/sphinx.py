@@ -176,7 +176,7 @@ def _model_folder() -> Path:
         from pocketsphinx import get_model_path
     except ModuleNotFoundError as error:
         raise ConfigError(
-            "align.words with aligner 'pocketsphinx' needs the package 'pocketsphinx', which is not installed: run pip "
-            "install -e '.[weights]'"
+            "align.forced.aligner is 'pocketsphinx', which needs the package of that name, and that is not installed: "
+            "run pip install -e '.[weights]'"
         ) from error
     return Path(get_model_path()) / "en-us"
