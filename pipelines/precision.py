@@ -15,13 +15,12 @@ from features.encoders.pooling import pool
 from features.encoders.running import take_running
 from features.encoders.session import open_session
 from features.errors import EncoderError, StageError
-from features.shards import read_shard
 from features.view import View
 from pipelines.embed import choose_device
 from pipelines.inventory import read_inventory
 from pipelines.params import EmbedParams
 from pipelines.view_params import ViewParams
-from pipelines.view_worker import read_media
+from pipelines.view_worker import MediaFile
 
 
 @dataclass(frozen=True)
@@ -73,10 +72,8 @@ def _choose(inventory: pa.Table, modality: str, num_samples: int) -> pa.Table:
 def _encode(view: View, samples: pa.Table, device: str, threads: int) -> tuple[np.ndarray, float]:
     """float64 [sample, dim] and the seconds that it took, the second time; sequences count by their mean."""
     paths, rows = samples.column("path").to_pylist(), samples.column("row").to_pylist()
-    reads = [
-        (place, partial(read_media, read_shard(Path(path)), row, view.input, path))
-        for place, (path, row) in enumerate(zip(paths, rows, strict=True))
-    ]
+    files = {path: MediaFile(Path(path), view.source) for path in set(paths)}
+    reads = [(place, partial(files[path].read, row)) for place, (path, row) in enumerate(zip(paths, rows, strict=True))]
     with open_session(make_encoder(view), device, threads=threads) as session:
         list(session.encode(reads))
         started_s = time.perf_counter()

@@ -186,22 +186,40 @@ def _identities(samples: Samples, modality: str) -> tuple[list[str], list[str | 
     return taken.column("key").to_pylist(), pc.struct_field(taken.column("digests"), modality).to_pylist()
 
 
-def _media(inputs: ShardRows, modality: str) -> Iterator[tuple[int, Callable[[], Media]]]:
+def _media(inputs: ShardRows, source: str) -> Iterator[tuple[int, Callable[[], Media]]]:
     """The rows to be encoded, and what reads the media of each."""
-    samples, tables = inputs.samples, dict[int, pa.Table]()
+    samples, files = inputs.samples, dict[int, MediaFile]()
     for index in inputs.encode_N.tolist():
-        file, row = int(samples.file_N[index]), int(samples.row_N[index])
-        if file not in tables:  # mapped once
-            tables[file] = read_shard(Path(samples.paths[file]))
-        yield index, partial(read_media, tables[file], row, modality, samples.paths[file])
+        file = int(samples.file_N[index])
+        if file not in files:  # mapped once
+            files[file] = MediaFile(Path(samples.paths[file]), source)
+        yield index, partial(files[file].read, int(samples.row_N[index]))
 
 
-def read_media(table: pa.Table, row: int, modality: str, path: str) -> Media:
-    """The media of a row. Raises ShardError if they are not what its digest says: what came of other bytes, be it only
-    the news that they cannot be encoded, would be kept under the feature key of the right ones and never made again."""
-    sample = {name: table.column(name)[row].as_py() for name in ("key", "digests", *_FIELDS[modality])}
-    check_media(sample, [modality], path)
-    return as_media(sample, modality)
+class MediaFile:
+    """The media of one source in a shard of samples."""
+
+    def __init__(self, path: Path, source: str) -> None:
+        self._path, self._source = path, source
+        table = read_shard(path, ["key", "digests", *_FIELDS[source]])
+        self._digests = pc.struct_field(table.column("digests"), source).to_pylist()
+        # At once, since Arrow takes microseconds for each value, and lets another thread in at each.
+        self._light = {name: table.column(name).to_pylist() for name in table.column_names if _is_light(table, name)}
+        self._heavy = {name: table.column(name) for name in _FIELDS[source] if name not in self._light}
+
+    def read(self, row: int) -> Media:
+        """The media of a row. Raises ShardError if they are not what its digest says: what came of other bytes, be it
+        only the news that they cannot be encoded, would be kept under the feature key of the right ones and never made
+        again."""
+        sample = {name: values[row] for name, values in self._light.items()}
+        sample |= {name: column[row].as_py() for name, column in self._heavy.items()}
+        check_media({**sample, "digests": {self._source: self._digests[row]}}, [self._source], str(self._path))
+        return as_media(sample, self._source)
+
+
+def _is_light(table: pa.Table, name: str) -> bool:
+    kind = table.schema.field(name).type
+    return pa.types.is_primitive(kind) or pa.types.is_string(kind)
 
 
 def as_media(sample: MediaRow, modality: str) -> Media:

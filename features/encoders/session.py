@@ -21,7 +21,7 @@ from features.reasons import MediaError
 
 _OPEN_BATCHES = 64  # samples of one feed that may be under way, in batches: bounds memory over a long shard
 # Samples that a thread prepares in one go: to hand each text over alone takes longer than to prepare it.
-_AT_ONCE = {"text": 16, "image": 1, "audio": 4, "video": 1}
+_AT_ONCE = {"text": 16, "image": 1, "audio": 16, "video": 1}
 _QUEUED_BATCHES = 2  # that wait for each thread that runs the model
 
 Read = Callable[[], Media]

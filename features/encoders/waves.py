@@ -53,7 +53,7 @@ def prepare_windows(
 
 def pad_to(wave_T: np.ndarray, num_samples: int) -> np.ndarray:
     """The wave, with zeros after it where it is shorter than num_samples."""
-    return np.pad(wave_T, (0, max(0, num_samples - len(wave_T))))
+    return wave_T if len(wave_T) >= num_samples else np.pad(wave_T, (0, num_samples - len(wave_T)))
 
 
 def window_intervals(clip: Audio, num_windows: int, *, window: int, hop: int, rate_hz: int) -> np.ndarray:
