@@ -58,8 +58,10 @@ class Aligned:
         """Each key's targets as one row of `length` places, by default as many as the longest key has.
 
         What is more is cut off at the end: the first `length` targets stay. fill: what stands in the values where a
-        mask is false; 0.0 for training.
+        mask is false; 0.0 for training. Raises ValueError for a length below 0.
         """
+        if length is not None and length < 0:
+            raise ValueError(f"length is {length}; it must be 0 or more")
         all_K = self.targets.lengths
         longest = int(all_K.max(initial=0)) if length is None else length
         is_there_KL = np.arange(longest) < all_K[:, None]

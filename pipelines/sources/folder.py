@@ -22,7 +22,7 @@ def list_folder(source: str, fs: Any, root: str) -> tuple[list[RawSample], list[
     """The samples below a folder; the key is the path from it, without the suffix.
 
     A file that is of no known kind, or the second of its kind for one stem, is a reject. Of several transcripts the one
-    that tells the most is taken; a .json file is one if it has the segments that Whisper writes.
+    that tells the most is taken; a .json file is one if it has the segments or words that Whisper writes.
     """
     samples: dict[str, RawSample] = {}
     places: dict[tuple[str, str], str] = {}

@@ -34,8 +34,8 @@ def column_of(suffix: str) -> str | None:
 
 
 def column_of_json(content: bytes) -> str:
-    """What a file ending in .json is beside a recording: its transcript, if it has the segments that Whisper writes,
-    else its metadata."""
+    """What a file ending in .json is beside a recording: its transcript, if it has the segments or words that Whisper
+    writes, else its metadata."""
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):

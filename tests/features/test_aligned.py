@@ -50,6 +50,8 @@ def test_padded_cuts_the_end_and_fills_what_is_masked(aligned):
     assert equal(padded.values["audio"], [[[1, 2], [0, 0]], [[0, 0], [0, 0]], [[5, 6], [0, 0]]])
     assert padded.values["audio"].dtype == np.float32
     assert aligned.padded(5).values["audio"].shape == (3, 5, 2)
+    with pytest.raises(ValueError, match="length is -1; it must be 0 or more"):
+        aligned.padded(-1)
 
 
 def test_to_arrow_has_a_row_a_key(aligned):

@@ -6,6 +6,7 @@ import pytest
 from features.reasons import MediaError, Reason
 from pipelines.media.transcripts.parse import parse_labels, parse_transcript
 from pipelines.media.transcripts.transcript import Choice, Transcript
+from pipelines.media.transcripts.whisper import is_whisper
 
 CTM = b""";; made by hand
 talk 1 1.00 0.25 there 0.9
@@ -113,6 +114,16 @@ def test_parse_transcript_reads_words_beside_the_segments() -> None:
     segments = [{"start": start_s, "end": end_s, "text": text} for start_s, end_s, text in CUES]
     words = [{"word": text, "start": start_s, "end": end_s} for start_s, end_s, text in WORDS]
     assert said(whisper({"segments": segments, "words": words})) == WORDS
+
+
+def test_parse_transcript_reads_words_without_segments() -> None:
+    words = [{"word": text, "start": start_s, "end": end_s} for start_s, end_s, text in WORDS]
+    for content in ({"text": "Hello there.", "words": words}, {"segments": None, "words": words}):
+        found = whisper(content)
+        assert (said(found, "cues"), said(found)) == ([], WORDS)
+        assert is_whisper(content)
+    assert not is_whisper({"words": ["Hello", "there."]})
+    assert not is_whisper({"words": []})
 
 
 def test_parse_transcript_says_which_words_of_whisperx_have_no_time() -> None:

@@ -20,13 +20,16 @@ def parse_whisper(content: bytes, choice: Choice) -> Transcript:
     """A cue for each segment; the words of all segments, or else those beside the segments.
 
     The file is an object with segments, or the list of them; a segment has start, end and text and may have words,
-    a word has word (or text), start and end. Other fields are ignored.
+    a word has word (or text), start and end. Other fields are ignored. Words without segments, as the OpenAI API gives
+    where it is asked for words alone, are words without cues.
     """
     try:
         found = json.loads(decode_unicode(content))
     except (ValueError, RecursionError) as error:
         raise bad(f"it is no JSON in UTF-8: {error}") from error
     segments, beside = (found.get("segments"), found.get("words")) if isinstance(found, dict) else (found, None)
+    if segments is None and beside:
+        segments = []
     cues, inner = [], []
     for number, segment in enumerate(_objects(segments, "segments")):
         where = f"segments[{number}]"
@@ -50,11 +53,16 @@ def parse_whisper(content: bytes, choice: Choice) -> Transcript:
 
 
 def is_whisper(found: Any) -> bool:
-    """Whether a JSON value is such a transcript, by its shape: segments that all have start, end and text."""
-    segments = found.get("segments") if isinstance(found, dict) else found
-    return isinstance(segments, list) and all(
-        isinstance(segment, dict) and {"start", "end", "text"} <= segment.keys() for segment in segments
-    )
+    """Whether a JSON value is such a transcript, by its shape: segments that all have start, end and text, or without
+    segments words that all have word, start and end."""
+    segments, words = (found.get("segments"), found.get("words")) if isinstance(found, dict) else (found, None)
+    if segments is None and words:
+        return _all_have({"start", "end", "word"}, words)
+    return _all_have({"start", "end", "text"}, segments)
+
+
+def _all_have(names: set[str], found: Any) -> bool:
+    return isinstance(found, list) and all(isinstance(one, dict) and names <= one.keys() for one in found)
 
 
 def _objects(found: Any, where: str) -> list[dict[str, Any]]:
