@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from features.errors import ConfigError, EncoderError
 from features.reasons import MediaError, Reason
 from features.sample import MediaRow
 from pipelines.media.audio import from_pcm16, slice_pcm16, stretch_of, true_rate_hz
@@ -20,12 +21,15 @@ _PCM_BYTES = 2
 def aligner_settings(params: ForcedParams) -> dict[str, Any]:
     """What decides the words besides the parameters, the sound and the code: the model's bytes, versions of libraries.
 
-    Raises ConfigError or EncoderError if the aligner or its model is not on this machine.
+    Raises ConfigError if the aligner or its model is not on this machine.
     """
     if params.aligner == "ctc":
         from pipelines.media.forced.acoustic_models import model_settings
 
-        return model_settings(_model(params))
+        try:
+            return model_settings(_model(params))
+        except EncoderError as error:
+            raise ConfigError(f"align.forced.model: {error}") from error
     from pipelines.media.forced.sphinx import sphinx_settings
 
     return sphinx_settings()

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from spoken import RATE_HZ, errors_s, speak
 
+from features.errors import ConfigError
 from features.reasons import Reason
 from features.sample import MediaRow, media_row
 from pipelines.align import Align, align_settings
-from pipelines.force_words import force_words
+from pipelines.force_words import aligner_settings, force_words
 from pipelines.media.audio import to_pcm16
 from pipelines.media.spans import span
 from pipelines.params import AlignParams, ForcedParams
@@ -112,3 +113,9 @@ def test_align_settings_know_the_aligner_and_its_model() -> None:
     assert modules <= set(on["code"])
     assert not modules & set(off["code"])
     assert "pipelines.media.forced.ctc" not in on["code"]
+
+
+def test_aligner_settings_names_the_parameter_whose_model_is_not_there() -> None:
+    missing = ForcedParams(aligner="ctc", model="/nowhere", min_confidence=0.1)
+    with pytest.raises(ConfigError, match=r"^align\.forced\.model: .*there is no folder /nowhere"):
+        aligner_settings(missing)
