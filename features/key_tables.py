@@ -1,6 +1,7 @@
 """Finding many keys at once: a hash table over the keys of each shard, in its memory map."""
 
 from collections.abc import Callable, Sequence
+from threading import Lock
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ from features.mapping import MappedVectors
 ReadKeys = Callable[[int], pa.Array]
 """Gives the keys of a shard."""
 
+_NONE = np.empty(0, np.int64)
 _NUM_BUCKETS = 4096
 _WORD_BYTES = 8
 
@@ -38,7 +40,10 @@ class KeyTables:
         self._firsts = (skipped, np.uint64(base), shift, words_S, buckets_B, np.stack([addresses_S, lengths_S], axis=1))
         self._starts = starts
         self._shards_SC = np.zeros((len(firsts), 5), np.int64)
-        self._kept: list[tuple[np.ndarray, pa.Array]] = []  # what addresses point to
+        # In one piece, for which numpy asks for pages that are large; one that is not written takes no memory.
+        self._slots = np.zeros(_first_slot(int(starts[-1]), len(firsts)), np.uint32)
+        self._kept: list[pa.Array] = []  # where keys lie
+        self._opening = Lock()
 
     def find(self, text: str, num_keys: int, read: ReadKeys) -> np.ndarray:
         """int64 [(row, shard), key], a row below 0 for a key that is not there.
@@ -52,30 +57,38 @@ class KeyTables:
             find_keys(lines, self._firsts, self._shards_SC, found_2K)
         return found_2K
 
-    def fetch(self, text: str, num_keys: int, maps: MappedVectors) -> np.ndarray | None:
-        """[key, dim], the vectors of keys; None if a key is not there, or its shard not open here or in the maps."""
+    def fetch(self, text: str, num_keys: int, maps: MappedVectors) -> tuple[np.ndarray, np.ndarray]:
+        """[key, dim], the vectors of keys, and int64 [n], the places of those that are still to be filled in: of keys
+        that are not there, or whose shard is not open here or in the maps."""
         vectors_KD, origins_S, closed = maps.room_for(num_keys)
         found_2K = np.empty((2, num_keys), np.int64)
         lines = np.frombuffer(_encode(text) + b"\n", np.uint8)
-        size = vectors_KD.itemsize
-        bytes_KB = vectors_KD.view(np.uint8)
-        if fetch_keys(lines, self._firsts, self._shards_SC, found_2K, origins_S, closed, size, bytes_KB):
-            return None
-        return vectors_KD
+        bytes_KB, size = vectors_KD.view(np.uint8), vectors_KD.itemsize
+        missing = fetch_keys(lines, self._firsts, self._shards_SC, found_2K, origins_S, closed, size, bytes_KB)
+        return vectors_KD, np.flatnonzero(found_2K[0] < 0) if missing else _NONE
 
     def _open_closed(self, found_2K: np.ndarray, read: ReadKeys) -> bool:
         closed = np.unique(found_2K[1][found_2K[0] == CLOSED]).tolist()
         for shard in closed:
-            self._open(shard, read(shard))
+            self.open(shard, read(shard))
         return bool(closed)
 
-    def _open(self, shard: int, keys: pa.Array) -> None:
+    def open(self, shard: int, keys: pa.Array) -> None:
+        """Make the table of a shard; keys: its own, in memory that stays."""
         _, offsets, text = keys.buffers()
-        slots = np.zeros(len(keys) * 5 // 4 + 1, np.uint32)
         places = offsets.address + 4 * keys.offset, text.address if text else 0
-        fill_table(*places, len(keys), slots)
-        self._kept.append((slots, keys))
-        self._shards_SC[shard] = self._starts[shard], *places, slots.ctypes.data, len(slots)
+        first, stop = (_first_slot(int(self._starts[bound]), bound) for bound in (shard, shard + 1))
+        slots = self._slots[first:stop]
+        with self._opening:
+            if not self._shards_SC[shard].any():
+                self._kept.append(keys)
+                fill_table(*places, len(keys), slots)
+                self._shards_SC[shard] = self._starts[shard], *places, slots.ctypes.data, len(slots)
+
+
+def _first_slot(row: int, shard: int) -> int:
+    """Where the slots of a shard begin that begins with the row: a fifth of the slots stays free, and one at least."""
+    return row * 5 // 4 + 2 * shard
 
 
 def _encode(key: str) -> bytes:

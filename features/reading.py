@@ -43,7 +43,7 @@ class ShardReader:
         self._keys: dict[int, pa.Array] = {}
         self._vectors: dict[tuple[str, int], np.ndarray] = {}
         self._mapped: dict[str, MappedVectors] = {}
-        self._search = KeySearch(self.shards, self.starts, files.folder)
+        self._search = KeySearch(self.shards, self.starts, files.folder, self._keys)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _open_again, (self.files,)
@@ -144,11 +144,17 @@ class ShardReader:
     def get(self, name: str, keys: Sequence[str]) -> np.ndarray:
         """[key, dim], a pooled view at keys; else as gather() and locate()."""
         maps = self._maps(name)
-        vectors_KD = self._search.fetch(keys, maps)
-        if vectors_KD is None:
-            rows_K, shards_K = self._search.locate(keys, lambda index: self.keys(index, name))
-            vectors_KD = maps.gather(rows_K, shards_K, partial(self.vectors, name))
+        fetched = self._search.fetch(keys, maps)
+        if fetched is None:
+            return self._gather_keys(name, keys)
+        vectors_KD, places = fetched
+        if len(places):
+            vectors_KD[places] = self._gather_keys(name, [keys[place] for place in places.tolist()])
         return vectors_KD
+
+    def _gather_keys(self, name: str, keys: Sequence[str]) -> np.ndarray:
+        rows_K, shards_K = self._search.locate(keys, lambda index: self.keys(index, name))
+        return self._maps(name).gather(rows_K, shards_K, partial(self.vectors, name))
 
     def places(self, name: str, rows_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """A pooled view's numbers as one array over all maps, and int64 [n], where the vectors of rows begin there.

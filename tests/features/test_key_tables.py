@@ -84,14 +84,29 @@ def test_fetch_gives_vectors_once_all_is_open() -> None:
     tables = Tables(keys, 100)
     text = "\n".join(keys[::-1])
 
-    assert tables.tables.fetch(text, len(keys), tables.maps) is None  # no keys are open
+    def left_out() -> list[int]:
+        vectors, places = tables.tables.fetch(text, len(keys), tables.maps)
+        filled = np.delete(np.arange(len(keys)), places)
+        assert np.array_equal(vectors[filled, 0], np.arange(len(keys))[::-1][filled])
+        return places.tolist()
+
+    assert left_out() == list(range(len(keys)))  # no keys are open
     tables.find(keys)
-    assert tables.tables.fetch(text, len(keys), tables.maps) is None  # no vectors are
+    assert left_out() == list(range(len(keys)))  # no vectors are
     tables.open_maps()
-    fetched = tables.tables.fetch(text, len(keys), tables.maps)
-    assert fetched is not None
-    assert fetched[:, 0].tolist() == list(range(len(keys)))[::-1]
-    assert tables.tables.fetch("00000\n00001", 2, tables.maps) is None
+    assert left_out() == []
+    vectors, places = tables.tables.fetch("00000\n00001\n00003", 3, tables.maps)
+    assert (vectors[[0, 2], 0].tolist(), places.tolist()) == ([0, 1], [1])
+
+
+def test_fetch_leaves_out_what_is_closed_alone() -> None:
+    keys = [f"{number:03}" for number in range(100)]
+    tables = Tables(keys, 10)
+    tables.open_maps()
+    tables.find(keys[:20])
+
+    vectors, places = tables.tables.fetch("\n".join(["005", "045", "019"]), 3, tables.maps)
+    assert (vectors[[0, 2], 0].tolist(), places.tolist()) == ([5, 19], [1])
 
 
 @pytest.mark.parametrize("dim", [1, 3, 7, 100])
@@ -103,7 +118,9 @@ def test_fetch_copies_vectors_of_any_length(dim: int) -> None:
     tables.find("07", 1, lambda _: pa.array(keys))
     maps.gather(np.array([0]), np.array([0]), lambda _: vectors)
 
-    assert np.array_equal(tables.fetch("49\n00\n07", 3, maps), vectors[[49, 0, 7]])
+    fetched, places = tables.fetch("49\n00\n07", 3, maps)
+    assert np.array_equal(fetched, vectors[[49, 0, 7]])
+    assert len(places) == 0
 
 
 def test_tables_take_few_bytes_a_row() -> None:
