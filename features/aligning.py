@@ -19,6 +19,7 @@ from features.recent import Recent
 from features.sample import SAMPLE_SCHEMA
 
 _MOST_THREADS = 4
+_MOST_WINDOWS = 100_000_000  # at once: their times alone take 1.6 GB
 
 WORD, SEGMENT = "word", "segment"
 
@@ -121,6 +122,14 @@ class Aligner:
         parts = [self._reader.samples(run.shard).slice(run.start, run.num_rows) for run in runs]
         return pa.concat_tables(parts or [SAMPLE_SCHEMA.empty_table()])
 
+    def _windows(self, duration_K: np.ndarray, rate_hz: float) -> Intervals:
+        if np.nansum(duration_K) * rate_hz > _MOST_WINDOWS:
+            raise StoreError(
+                f"{rate_hz:g} hertz would make {np.nansum(duration_K) * rate_hz:.2g} windows of {len(duration_K)} keys, "
+                f"above {_MOST_WINDOWS:,}: choose a lower rate, or fewer keys at once"
+            )
+        return Intervals.windows(duration_K, rate_hz)
+
     def _targets(self, runs: Sequence[_Run], samples: pa.Table) -> tuple[Intervals, pa.Array | None]:
         """The intervals of the time base, and the texts of words."""
         start_K, end_K = (floats(samples[name]) for name in ("start_s", "end_s"))
@@ -130,7 +139,7 @@ class Aligner:
         if isinstance(to, pa.Array | pa.ChunkedArray):
             return Intervals.from_arrow(to), None
         if isinstance(to, int | float | np.number):
-            return Intervals.windows(end_K - start_K, float(to)), None
+            return self._windows(end_K - start_K, float(to)), None
         if not isinstance(to, str):
             return Intervals.ragged(to), None
         if to == WORD:

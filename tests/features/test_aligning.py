@@ -97,6 +97,10 @@ def test_align_to_a_rate_covers_each_sample(store):
     assert aligned[0].times.tolist() == [[0, 0.5], [0.5, 1], [1, 1.5], [1.5, 2], [2, 2.5]]
     assert np.array_equal(aligned[1].values["audio"], alone(store, KEYS[1], "audio", aligned[1].times))
     assert store.align(KEYS[:1], ["audio"], to=0.7).times[-1].tolist() == [1 / 0.7, 2.5]
+    with pytest.raises(
+        StoreError, match=r"1e\+12 hertz would make 2.5e\+12 windows of 1 keys, above 100,000,000: choose"
+    ):
+        store.align(KEYS[:1], ["audio"], to=1e12)
 
 
 def test_align_to_a_view_leaves_that_view_as_it_is(store):
