@@ -123,10 +123,11 @@ class Aligner:
         return pa.concat_tables(parts or [SAMPLE_SCHEMA.empty_table()])
 
     def _windows(self, duration_K: np.ndarray, rate_hz: float) -> Intervals:
-        if np.nansum(duration_K) * rate_hz > _MOST_WINDOWS:
+        num_windows = np.nansum(duration_K) * rate_hz
+        if num_windows > _MOST_WINDOWS:
             raise StoreError(
-                f"{rate_hz:g} hertz would make {np.nansum(duration_K) * rate_hz:.2g} windows of {len(duration_K)} keys, "
-                f"above {_MOST_WINDOWS:,}: choose a lower rate, or fewer keys at once"
+                f"{rate_hz:g} hertz would make {num_windows:.2g} windows of {len(duration_K)} keys, above "
+                f"{_MOST_WINDOWS:,}: choose a lower rate, or fewer keys at once"
             )
         return Intervals.windows(duration_K, rate_hz)
 
