@@ -24,19 +24,20 @@ from typing import Any
 
 import numpy as np
 
-REPOSITORY = Path(__file__).parent.parent
-sys.path.insert(0, str(REPOSITORY))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from features.encoders.base import Media, Prepared  # noqa: E402
-from features.rev import digest_file  # noqa: E402
-from features.view import View  # noqa: E402
-from measures import Measure, at_most, show  # noqa: E402
-from pipelines.align import align  # noqa: E402
-from pipelines.clean import clean  # noqa: E402
-from pipelines.embed import embed_views  # noqa: E402
-from pipelines.ingest import ingest  # noqa: E402
-from pipelines.params import Params, load_params  # noqa: E402
-from pipelines.view_plan import define_view  # noqa: E402
+from features.encoders.base import Media, Prepared
+from features.rev import digest_file
+from features.view import View
+from measures import Measure, at_most, show
+from pipelines.align import align
+from pipelines.clean import clean
+from pipelines.embed import embed_views
+from pipelines.ingest import ingest
+from pipelines.params import Params, load_params
+from pipelines.view_plan import define_view
+
+REPOSITORY = Path(__file__).parent.parent
 
 NUM_SAMPLES, NUM_QUICK = 100_000, 10_000
 SEGMENTS = 10  # samples of one prefix

@@ -15,13 +15,14 @@ from pathlib import Path
 import av
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from timed_media import SIDE_PX, Tape, clicks_s, flashes_s, with_edits, write_tape  # noqa: E402
+from timed_media import SIDE_PX, Tape, clicks_s, flashes_s, with_edits, write_tape
 
-from measures import Measure, at_most, show  # noqa: E402
-from pipelines.media.container import AudioRequest, VideoRequest, decode_recording  # noqa: E402
-from pipelines.media.tracks import AudioCollector  # noqa: E402
+from measures import Measure, at_most, show
+from pipelines.media.container import AudioRequest, VideoRequest, decode_recording
+from pipelines.media.tracks import AudioCollector
 
 GOAL_MS = 5.0
 RATE_HZ = 16_000

@@ -5,12 +5,10 @@ Each target is computed by itself, in float64 and in the order of its links, so 
 A link says that a source counts for a target: those of target t are links[t] to links[t + 1] in source_L.
 """
 
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
-
 import numpy as np
-from numba import njit, types
+from numba import types
+
+from features.compiling import compiled
 
 _SECONDS = types.Array(types.float64, 1, "C", readonly=True)
 _PLACES = types.Array(types.int64, 1, "C", readonly=True)
@@ -20,21 +18,7 @@ _COMBINED = [  # vectors are float32 as the store has them, or float64
 ]
 
 
-def _compiled(*signatures: tuple[Any, ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile a loop that holds no lock of Python's, and keep it for other processes where there is a place for it."""
-
-    def compile_loop(loop: Callable[..., Any]) -> Callable[..., Any]:
-        compiled = njit(loop, nogil=True)
-        with suppress(RuntimeError):  # neither the folder of this file nor one of the user's can be written
-            compiled.enable_caching()
-        for signature in signatures:
-            compiled.compile(signature)
-        return compiled
-
-    return compile_loop
-
-
-@_compiled((_SECONDS, _SECONDS, _PLACES, _SECONDS, _SECONDS, _PLACES, types.float64))
+@compiled((_SECONDS, _SECONDS, _PLACES, _SECONDS, _SECONDS, _PLACES, types.float64), nogil=True)
 def link_overlaps(
     start_S: np.ndarray,
     end_S: np.ndarray,
@@ -76,7 +60,7 @@ def link_overlaps(
     return links, source_L, overlap_L
 
 
-@_compiled((_SECONDS, _PLACES, _SECONDS, _PLACES))
+@compiled((_SECONDS, _PLACES, _SECONDS, _PLACES), nogil=True)
 def find_neighbours(
     middle_S: np.ndarray, offsets: np.ndarray, target_middle_T: np.ndarray, target_offsets: np.ndarray
 ) -> np.ndarray:
@@ -97,7 +81,7 @@ def find_neighbours(
     return source_T2
 
 
-@_compiled(*_COMBINED)
+@compiled(*_COMBINED, nogil=True)
 def combine(
     vectors_VD: np.ndarray,
     links: np.ndarray,

@@ -53,7 +53,7 @@ def _tag(mixed: Any) -> Any:
     return np.int64(mixed & np.uint64(_TAG_BITS))
 
 
-@compiled(types.int64, types.int64, types.int64, types.Array(types.uint32, 1, "C"))
+@compiled((types.int64, types.int64, types.int64, types.Array(types.uint32, 1, "C")))
 def fill_table(offsets: int, text: int, num_rows: int, slots: np.ndarray) -> None:
     """Lay the rows of a shard, counted from 1, each into the first free slot from that of its key's hash on.
 
@@ -189,10 +189,11 @@ def _look_up(
             fetch_ahead(shard_C[TEXT] + load_int32(offset + 4) - 1)
 
 
-_FIRSTS: Any = types.Tuple([types.int64, types.uint64, types.int64, _WORDS, _PLACES, _SHARDS])  # type: ignore[no-untyped-call]
+_numba: Any = types  # which leaves the next call untyped
+_FIRSTS = _numba.Tuple([types.int64, types.uint64, types.int64, _WORDS, _PLACES, _SHARDS])
 
 
-@compiled(_BYTES, _FIRSTS, _SHARDS, _SHARDS)
+@compiled((_BYTES, _FIRSTS, _SHARDS, _SHARDS))
 def find_keys(text: np.ndarray, firsts: tuple[Any, ...], shards_SC: np.ndarray, found_2K: np.ndarray) -> int:
     """Find the row and the shard of each key; returns how many are NOT_FOUND or CLOSED instead of a row.
 
@@ -207,7 +208,7 @@ def find_keys(text: np.ndarray, firsts: tuple[Any, ...], shards_SC: np.ndarray, 
     return num_missing
 
 
-@compiled(_BYTES, _FIRSTS, _SHARDS, _SHARDS, _PLACES, types.int64, types.int64, types.Array(types.uint8, 2, "C"))
+@compiled((_BYTES, _FIRSTS, _SHARDS, _SHARDS, _PLACES, types.int64, types.int64, types.Array(types.uint8, 2, "C")))
 def fetch_keys(
     text: np.ndarray,
     firsts: tuple[Any, ...],

@@ -47,10 +47,7 @@ _widen: Any = _widen_at_once if _is_for_host and get_host_cpu_features().get("f1
 
 # Sums may be taken in any order, so that they fill the processor's registers. No lock of Python's is held.
 @compiled(
-    _NUMBERS,
-    _PLACES,
-    _QUERIES,
-    types.float32[:, ::1],
+    (_NUMBERS, _PLACES, _QUERIES, types.float32[:, ::1]),
     nogil=True,
     fastmath={"reassoc", "contract", "nsz"},
 )

@@ -72,7 +72,7 @@ def _quantise(model: nn.Module | None) -> None:
         quantisation = torch.ao.quantization
         # A scale for each row of the weights: with one for all of them a small BERT ends at a cosine of 0.9.
         layers = {torch.nn.Linear: quantisation.per_channel_dynamic_qconfig}
-        quantisation.quantize_dynamic(model, layers, inplace=True)  # type: ignore[no-untyped-call]
+        quantisation.quantize_dynamic(model, layers, inplace=True)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
 def take_running(view: View) -> tuple[View, Running]:

@@ -12,7 +12,7 @@ from pipelines.media.spans import Span, span
 _BLOCK_S = 0.02
 _PCM_BYTES = 2
 _SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？")  # noqa: RUF001  # what other scripts write
-_CLOSING = "\"'”’»)]}」"  # noqa: RUF001
+_CLOSING = "\"'”’»)]}」"  # noqa: RUF001  # as above
 
 
 def word_spans(words: Sequence[Span], *, max_gap_s: float, sentences: bool) -> list[Span]:

@@ -40,9 +40,9 @@ def test_words_are_cut_off_at_the_edges_of_the_stretch_that_holds_their_middle()
 
 @given(st.lists(stretches, max_size=12), stretches)
 def test_what_lies_in_a_stretch_is_found_as_by_a_look_at_all(
-    places: list[tuple[float, float]], stretch: object
+    places: list[tuple[float, float]], stretch: tuple[float, float]
 ) -> None:
-    start_s, end_s = stretch  # type: ignore[misc]
+    start_s, end_s = stretch
     words: list[Span] = [span(*place, text=str(number)) for number, place in enumerate(sorted(places))]
     found = Said(media_row(words=words)).words_in((start_s, end_s)) or []
     inside = [one["text"] for one in words if start_s <= (one["start_s"] + one["end_s"]) / 2 < end_s]

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from math import inf
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -41,10 +42,10 @@ def bounds(segments: list[Segment]) -> list[Interval]:
 
 @given(start_s=milliseconds, length_s=st.floats(-1, 9), tracks=tracks_of, rules=rules_of(), seed=st.randoms())
 def test_every_span_is_a_segment_or_a_loss_and_segments_keep_the_rules(
-    start_s: float, length_s: float, tracks: dict[str, Interval], rules: Rules, seed: object
+    start_s: float, length_s: float, tracks: dict[str, Interval], rules: Rules, seed: Random
 ) -> None:
     def anywhere(low_s: float, high_s: float, ideal_s: float) -> float:
-        return seed.uniform(low_s - 0.1, high_s + 0.1)  # type: ignore[attr-defined]
+        return seed.uniform(low_s - 0.1, high_s + 0.1)
 
     segments, losses = cut_span("k", (start_s, start_s + length_s), tracks, rules, anywhere)
     whole = [loss for loss in losses if loss.dropped == "sample"]

@@ -18,7 +18,7 @@ def textgrid(folder: Path, *tiers: IntervalTier | PointTier, form: str = "long_t
     for tier in tiers:
         grid.addTier(tier)
     path = folder / "x.TextGrid"
-    grid.save(str(path), form, True)  # type: ignore[arg-type]
+    grid.save(str(path), form, True)
     return path.read_bytes()
 
 
