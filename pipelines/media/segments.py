@@ -165,8 +165,8 @@ def hull(tracks: Mapping[str, Interval]) -> Interval:
 
 
 def _within(inner: Interval, outer: Interval) -> Interval:
-    """What of inner lies in outer; an empty interval where they do not meet."""
-    start_s = max(inner[0], outer[0])
+    """What of inner lies in outer; where they do not meet, the empty interval at the end of outer nearest to inner."""
+    start_s = min(max(inner[0], outer[0]), outer[1])
     return start_s, max(start_s, min(inner[1], outer[1]))
 
 

@@ -105,6 +105,13 @@ def test_padding_stays_within_the_recording_and_out_of_the_core() -> None:
     assert "segment 9.5 to 11.0 s shortened to 9.5 to 10.0 s" in loss.text
 
 
+def test_a_part_of_padding_alone_has_an_empty_core_within_it() -> None:
+    segments, losses = cut(4.0, 4.1, pad_s=0.3, max_s=0.2)
+    assert losses == []
+    assert bounds(segments) == [(3.7, 3.875), (3.875, 4.05), (4.05, 4.225), (4.225, 4.4)]
+    assert [segment.core for segment in segments] == [(3.875, 3.875), (4.0, 4.05), (4.05, 4.1), (4.225, 4.225)]
+
+
 def test_a_modality_that_lacks_less_than_a_segment_is_not_said_to_lack_it() -> None:
     (segment,), losses = cut(8.0, 9.099, uncovered="drop")
     assert (segment.end_s, losses) == (9.099, [])
