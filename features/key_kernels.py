@@ -12,23 +12,21 @@ from numba import njit, types
 from features.compiling import compiled
 from features.keys import MOST_ROWS
 from features.memory_kernels import (
-    are_equal,
     comes_before,
     copy_bytes,
     fetch_ahead,
     hash_text,
     load_int32,
-    load_uint32,
     load_word,
     word_at,
 )
 
 NOT_FOUND, CLOSED = -1, -2
-# Columns of the array that describes shards.
-START, OFFSETS, TEXT, TABLE, NUM_SLOTS = range(5)
+# Columns of the array that describes shards: the first row, where the slots are, and how many.
+START, TABLE, NUM_SLOTS = range(3)
 
 _NEWLINE = 10
-_TAG_BITS = 0xFFFF_FFFF & ~MOST_ROWS  # of a slot; below it has the row, counted from 1
+_ROW_BITS = MOST_ROWS.bit_length()  # of a slot: the row, counted from 1; above it are bits of the key's hash, its tag
 _LINE_BYTES = 64
 _FEW_WORDS = 16  # are compared at once
 # Of the vectors that are copied next, the first lines: the processor itself asks for those that follow. Measured: from
@@ -48,26 +46,29 @@ def _slot(mixed: Any, num_slots: int) -> Any:
 
 
 @njit()
-def _tag(mixed: Any) -> Any:
-    """Bits of a hash that a slot keeps above the row: few keys have those of another near them."""
-    return np.int64(mixed & np.uint64(_TAG_BITS))
+def _tag(laid: Any) -> Any:
+    return laid >> np.uint64(_ROW_BITS)
 
 
-@compiled((types.int64, types.int64, types.int64, types.Array(types.uint32, 1, "C")))
-def fill_table(offsets: int, text: int, num_rows: int, slots: np.ndarray) -> None:
-    """Lay the rows of a shard, counted from 1, each into the first free slot from that of its key's hash on.
+@compiled((types.int64, types.int64, types.int64, types.uint64, _WORDS))
+def fill_table(offsets: int, text: int, num_rows: int, seed: int, slots: np.ndarray) -> bool:
+    """Lay the rows of a shard, counted from 1, each into the first free slot from that of its key's hash on; False as
+    soon as two keys that are near each other have the same tag, which a table could not tell apart.
 
-    offsets: address of int32 [row + 1], the ends of the keys in the text at the address text; slots: uint32, zeros,
+    offsets: address of int32 [row + 1], the ends of the keys in the text at the address text; slots: uint64, zeros,
     more than there are rows.
     """
     num_slots = len(slots)
     for row in range(num_rows):
         start, end = load_int32(offsets + 4 * row), load_int32(offsets + 4 * row + 4)
-        mixed = hash_text(text + start, end - start)
-        place = _slot(mixed, num_slots)
+        mixed = hash_text(text + start, end - start, seed)
+        place, laid = _slot(mixed, num_slots), mixed << np.uint64(_ROW_BITS) | np.uint64(row + 1)
         while slots[place]:
+            if _tag(slots[place]) == _tag(laid):
+                return False
             place = place + 1 if place + 1 < num_slots else 0
-        slots[place] = _tag(mixed) | (row + 1)
+        slots[place] = laid
+    return True
 
 
 @njit()
@@ -115,102 +116,73 @@ def _shard_of(address: int, num_bytes: int, firsts: tuple[Any, ...]) -> int:
 
 
 @njit()
-def _slot_of(slot: int, tag: int, shard_C: np.ndarray) -> int:
-    """The first slot with the tag, or empty, from a slot on."""
+def _row_of(mixed: Any, shard_C: np.ndarray) -> Any:
+    """The row of the key with this hash, or NOT_FOUND."""
+    num_slots = shard_C[NUM_SLOTS]
+    slot = _slot(mixed, num_slots)
     while True:
-        laid = np.int64(load_uint32(shard_C[TABLE] + 4 * slot))
-        if laid == 0 or laid & _TAG_BITS == tag:
-            return slot
-        slot = slot + 1 if slot + 1 < shard_C[NUM_SLOTS] else 0
-
-
-@njit()
-def _row_in(slot: int, shard_C: np.ndarray) -> Any:
-    """The row in a slot, within the shard; -1 for none."""
-    return (np.int64(load_uint32(shard_C[TABLE] + 4 * slot)) & MOST_ROWS) - 1
-
-
-@njit()
-def _row_of(address: int, num_bytes: int, slot: int, tag: int, shard_C: np.ndarray) -> int:
-    """The row of the key, whose tag is in the slot, or NOT_FOUND."""
-    while True:
-        row = _row_in(slot, shard_C)
-        if row < 0:
+        laid = load_word(shard_C[TABLE] + 8 * slot)
+        if laid == 0:
             return NOT_FOUND
-        start, end = load_int32(shard_C[OFFSETS] + 4 * row), load_int32(shard_C[OFFSETS] + 4 * row + 4)
-        if are_equal(address, num_bytes, shard_C[TEXT] + start, end - start):
-            return shard_C[START] + row
-        slot = _slot_of(slot + 1 if slot + 1 < shard_C[NUM_SLOTS] else 0, tag, shard_C)
+        if _tag(laid) == _tag(mixed << np.uint64(_ROW_BITS)):
+            return shard_C[START] + np.int64(laid & np.uint64(MOST_ROWS)) - 1
+        slot = slot + 1 if slot + 1 < num_slots else 0
 
 
 @njit()
-def _confirm(key: int, found_2K: np.ndarray, places_3K: np.ndarray, shards_SC: np.ndarray) -> bool:
-    """Put the row of a key, for which there is a place or a code below 0, into found_2K; whether there is a row."""
-    if found_2K[0, key] >= 0:
-        start, num_bytes = places_3K[0, key], places_3K[0, key + 1] - 1 - places_3K[0, key]
-        shard_C = shards_SC[found_2K[1, key]]
-        found_2K[0, key] = _row_of(start, num_bytes, places_3K[1, key], places_3K[2, key], shard_C)
-    return found_2K[0, key] >= 0
-
-
-@njit()
-def _look_up(
-    text: np.ndarray, firsts: tuple[Any, ...], shards_SC: np.ndarray, found_2K: np.ndarray, places_3K: np.ndarray
-) -> None:
-    """Find the shard of each key and the row, within the shard, that is likely its own; or a code below 0.
-
-    places_3K: int64 [(address, slot, tag), key + 1], written.
-    """
+def _look_up(text: np.ndarray, seed: Any, firsts: tuple[Any, ...], shards_SC: np.ndarray, found_2K: np.ndarray) -> Any:
+    """Find the row and the shard of each key, or a code below 0; how many codes there are."""
     rows_K, shards_K = found_2K[0], found_2K[1]
-    starts_K, slots_K, tags_K = places_3K[0], places_3K[1], places_3K[2]
-    num_keys = len(rows_K)
+    num_keys, num_missing = len(rows_K), 0
+    starts_K, hashes_K = np.empty(num_keys + 1, np.int64), np.empty(num_keys, np.uint64)
     if not _split(text, num_keys, starts_K):
         rows_K[:], shards_K[:] = NOT_FOUND, 0
-        return
-    # Each pass asks for what the next one reads, of all keys.
+        return num_keys
     for key in range(num_keys):
         num_bytes = starts_K[key + 1] - 1 - starts_K[key]
-        shard, mixed = _shard_of(starts_K[key], num_bytes, firsts), hash_text(starts_K[key], num_bytes)
-        slots_K[key], tags_K[key] = _slot(mixed, shards_SC[shard, NUM_SLOTS]), _tag(mixed)
-        shards_K[key] = shard
-        fetch_ahead(shards_SC[shard, TABLE] + 4 * slots_K[key])
+        shard, mixed = _shard_of(starts_K[key], num_bytes, firsts), hash_text(starts_K[key], num_bytes, seed)
+        shards_K[key], hashes_K[key] = shard, mixed
+        # What the next pass reads is asked for, of all keys.
+        fetch_ahead(shards_SC[shard, TABLE] + 8 * _slot(mixed, shards_SC[shard, NUM_SLOTS]))
     for key in range(num_keys):
         shard_C = shards_SC[shards_K[key]]
-        rows_K[key] = CLOSED
-        if shard_C[NUM_SLOTS]:
-            slots_K[key] = _slot_of(slots_K[key], tags_K[key], shard_C)
-            rows_K[key] = _row_in(slots_K[key], shard_C)
-            fetch_ahead(shard_C[OFFSETS] + 4 * rows_K[key])
-    for key in range(num_keys):
-        if rows_K[key] >= 0:
-            shard_C = shards_SC[shards_K[key]]
-            offset = shard_C[OFFSETS] + 4 * rows_K[key]
-            fetch_ahead(shard_C[TEXT] + load_int32(offset))
-            fetch_ahead(shard_C[TEXT] + load_int32(offset + 4) - 1)
+        rows_K[key] = _row_of(hashes_K[key], shard_C) if shard_C[NUM_SLOTS] else CLOSED
+        num_missing += rows_K[key] < 0
+    return num_missing
 
 
 _numba: Any = types  # which leaves the next call untyped
 _FIRSTS = _numba.Tuple([types.int64, types.uint64, types.int64, _WORDS, _PLACES, _SHARDS])
 
 
-@compiled((_BYTES, _FIRSTS, _SHARDS, _SHARDS))
-def find_keys(text: np.ndarray, firsts: tuple[Any, ...], shards_SC: np.ndarray, found_2K: np.ndarray) -> int:
+@compiled((_BYTES, types.uint64, _FIRSTS, _SHARDS, _SHARDS))
+def find_keys(
+    text: np.ndarray, seed: np.uint64, firsts: tuple[Any, ...], shards_SC: np.ndarray, found_2K: np.ndarray
+) -> int:
     """Find the row and the shard of each key; returns how many are NOT_FOUND or CLOSED instead of a row.
 
-    text: a key in each line; one that has other lines than keys finds none. firsts: see KeyTables. shards_SC: int64
-    [shard, column], all zeros of one that is closed. found_2K: int64 [(row, shard), key], written.
+    text: a key in each line; one that has other lines than keys finds none. seed: of the tables. firsts: see KeyTables.
+    shards_SC: int64 [shard, column], all zeros of one that is closed. found_2K: int64 [(row, shard), key], written.
     """
-    num_keys, num_missing = found_2K.shape[1], 0
-    places_3K = np.empty((3, num_keys + 1), np.int64)
-    _look_up(text, firsts, shards_SC, found_2K, places_3K)
-    for key in range(num_keys):
-        num_missing += not _confirm(key, found_2K, places_3K, shards_SC)
-    return num_missing
+    return int(_look_up(text, seed, firsts, shards_SC, found_2K))
 
 
-@compiled((_BYTES, _FIRSTS, _SHARDS, _SHARDS, _PLACES, types.int64, types.int64, types.Array(types.uint8, 2, "C")))
+@compiled(
+    (
+        _BYTES,
+        types.uint64,
+        _FIRSTS,
+        _SHARDS,
+        _SHARDS,
+        _PLACES,
+        types.int64,
+        types.int64,
+        types.Array(types.uint8, 2, "C"),
+    )
+)
 def fetch_keys(
     text: np.ndarray,
+    seed: np.uint64,
     firsts: tuple[Any, ...],
     shards_SC: np.ndarray,
     found_2K: np.ndarray,
@@ -226,18 +198,16 @@ def fetch_keys(
     vectors_KB: uint8 [key, byte], written.
     """
     num_keys, num_bytes = vectors_KB.shape
-    num_missing = 0
-    places_3K, sources_K = np.empty((3, num_keys + 1), np.int64), np.zeros(num_keys, np.int64)
-    _look_up(text, firsts, shards_SC, found_2K, places_3K)
+    num_missing = _look_up(text, seed, firsts, shards_SC, found_2K)
+    sources_K = np.zeros(num_keys, np.int64)
     for key in range(num_keys):
         origin = origins_S[found_2K[1, key]]
-        if not _confirm(key, found_2K, places_3K, shards_SC):
-            num_missing += 1
-        elif origin == closed:
-            found_2K[0, key] = CLOSED
-            num_missing += 1
-        else:
-            sources_K[key] = origin * item_bytes + found_2K[0, key] * num_bytes
+        if found_2K[0, key] >= 0:
+            if origin == closed:
+                found_2K[0, key] = CLOSED
+                num_missing += 1
+            else:
+                sources_K[key] = origin * item_bytes + found_2K[0, key] * num_bytes
     target = vectors_KB.ctypes.data
     for key in range(num_keys):
         later = sources_K[min(key + _ROWS_AHEAD, num_keys - 1)]

@@ -1,12 +1,13 @@
-"""Finding many keys at once: a hash table over the keys of each shard, in its memory map."""
+"""Finding many keys at once: a hash table over the keys of each shard."""
 
 from collections.abc import Callable, Sequence
+from secrets import randbits
 from threading import Lock
 
 import numpy as np
 import pyarrow as pa
 
-from features.key_kernels import CLOSED, fetch_keys, fill_table, find_keys
+from features.key_kernels import CLOSED, NUM_SLOTS, fetch_keys, fill_table, find_keys
 from features.mapping import MappedVectors
 
 ReadKeys = Callable[[int], pa.Array]
@@ -18,10 +19,12 @@ _WORD_BYTES = 8
 
 
 class KeyTables:
-    """The rows of keys. The table of a shard is made when a key in it is first asked for, in 5 bytes a row.
+    """The rows of keys. The table of a shard is made when a key in it is first asked for, in 10 bytes a row.
 
     Which shard may hold a key is told by the eight bytes after those that all keys begin with; where these do not
-    decide, by all of them. Keys are looked at where they lie: what a table names is a key's row only if it is that key.
+    decide, by all of them. Within it a key is told by 44 bits of a hash besides its slot, for a look at the key itself
+    would take as long as all else: a key of the store is found as itself, always, and one that is not there is taken
+    for another once in 2**44 times, other keys in each process, for each has a seed of its own.
     """
 
     def __init__(self, first_keys: Sequence[str], last_key: str, starts: np.ndarray) -> None:
@@ -39,22 +42,22 @@ class KeyTables:
         buckets_B = np.append(np.searchsorted(words_S, edges), len(firsts))
         self._firsts = (skipped, np.uint64(base), shift, words_S, buckets_B, np.stack([addresses_S, lengths_S], axis=1))
         self._starts = starts
-        self._shards_SC = np.zeros((len(firsts), 5), np.int64)
+        self._shards_SC = np.zeros((len(firsts), 3), np.int64)
+        self._seed = np.uint64(randbits(64))
         # In one piece, for which numpy asks for pages that are large; one that is not written takes no memory.
-        self._slots = np.zeros(_first_slot(int(starts[-1]), len(firsts)), np.uint32)
-        self._kept: list[pa.Array] = []  # where keys lie
+        self._slots = np.zeros(_first_slot(int(starts[-1]), len(firsts)), np.uint64)
         self._opening = Lock()
 
     def find(self, text: str, num_keys: int, read: ReadKeys) -> np.ndarray:
         """int64 [(row, shard), key], a row below 0 for a key that is not there.
 
         text: a key in each line, without a line break at its end; with other lines than keys none is found, for one
-        holds a line break then, as no key of a store does. read: gives the keys of a shard, in memory that stays.
+        holds a line break then, as no key of a store does.
         """
         found_2K = np.empty((2, num_keys), np.int64)
         lines = np.frombuffer(_encode(text) + b"\n", np.uint8)
-        if find_keys(lines, self._firsts, self._shards_SC, found_2K) and self._open_closed(found_2K, read):
-            find_keys(lines, self._firsts, self._shards_SC, found_2K)
+        if find_keys(lines, self._seed, self._firsts, self._shards_SC, found_2K) and self._open_closed(found_2K, read):
+            find_keys(lines, self._seed, self._firsts, self._shards_SC, found_2K)
         return found_2K
 
     def fetch(self, text: str, num_keys: int, maps: MappedVectors) -> tuple[np.ndarray, np.ndarray]:
@@ -64,7 +67,9 @@ class KeyTables:
         found_2K = np.empty((2, num_keys), np.int64)
         lines = np.frombuffer(_encode(text) + b"\n", np.uint8)
         bytes_KB, size = vectors_KD.view(np.uint8), vectors_KD.itemsize
-        missing = fetch_keys(lines, self._firsts, self._shards_SC, found_2K, origins_S, closed, size, bytes_KB)
+        missing = fetch_keys(
+            lines, self._seed, self._firsts, self._shards_SC, found_2K, origins_S, closed, size, bytes_KB
+        )
         return vectors_KD, np.flatnonzero(found_2K[0] < 0) if missing else _NONE
 
     def _open_closed(self, found_2K: np.ndarray, read: ReadKeys) -> bool:
@@ -74,16 +79,18 @@ class KeyTables:
         return bool(closed)
 
     def open(self, shard: int, keys: pa.Array) -> None:
-        """Make the table of a shard; keys: its own, in memory that stays."""
+        """Make the table of a shard; keys: its own. Where two of them cannot be told apart it stays closed."""
         _, offsets, text = keys.buffers()
-        places = offsets.address + 4 * keys.offset, text.address if text else 0
         first, stop = (_first_slot(int(self._starts[bound]), bound) for bound in (shard, shard + 1))
         slots = self._slots[first:stop]
         with self._opening:
-            if not self._shards_SC[shard].any():
-                self._kept.append(keys)
-                fill_table(*places, len(keys), slots)
-                self._shards_SC[shard] = self._starts[shard], *places, slots.ctypes.data, len(slots)
+            if self._shards_SC[shard, NUM_SLOTS]:
+                return
+            ends, letters = offsets.address + 4 * keys.offset, text.address if text else 0
+            if fill_table(ends, letters, len(keys), self._seed, slots):
+                self._shards_SC[shard] = self._starts[shard], slots.ctypes.data, len(slots)
+            else:
+                slots[:] = 0
 
 
 def _first_slot(row: int, shard: int) -> int:

@@ -42,7 +42,7 @@ def _loader(bits: int, kind: Any) -> Any:
 
 
 load_word, load_int32 = _loader(64, types.uint64), _loader(32, types.int32)
-load_uint32, _load_byte = _loader(32, types.uint32), _loader(8, types.uint8)
+_load_byte = _loader(8, types.uint8)
 
 
 @_intrinsic
@@ -51,6 +51,18 @@ def _swap_bytes(_: Any, word: Any) -> tuple[Any, Generate]:
         return builder.bswap(values[0])
 
     return types.uint64(types.uint64), generate
+
+
+@_intrinsic
+def _fold(_: Any, one: Any, other: Any) -> tuple[Any, Generate]:
+    """The upper and the lower half of a product of 128 bits, laid over each other."""
+
+    def generate(_: Any, builder: ir.IRBuilder, __: Any, values: Sequence[ir.Value]) -> ir.Value:
+        half, whole = ir.IntType(64), ir.IntType(128)
+        product = builder.mul(*(builder.zext(value, whole) for value in values))
+        return builder.xor(builder.trunc(product, half), builder.trunc(builder.lshr(product, whole(64)), half))
+
+    return types.uint64(types.uint64, types.uint64), generate
 
 
 @_intrinsic
@@ -97,26 +109,12 @@ def word_at(address: int, num_bytes: int) -> Any:
 
 
 @njit()
-def hash_text(address: int, num_bytes: int) -> Any:
-    """64 bits that depend on all bytes of a text."""
-    mixed = np.uint64(num_bytes)
+def hash_text(address: int, num_bytes: int, seed: Any) -> Any:
+    """64 bits that depend on all bytes of a text and, in another way for each two texts, on the seed, 64 bits too."""
+    mixed = _fold(seed ^ _FACTORS[0], np.uint64(num_bytes) ^ _FACTORS[1])
     for place in range(0, num_bytes, 8):
-        mixed = (mixed ^ word_at(address + place, num_bytes - place)) * _FACTORS[0]
-        mixed ^= mixed >> np.uint64(32)
-    return mixed * _FACTORS[1]
-
-
-@njit()
-def are_equal(one: int, num_one: int, other: int, num_other: int) -> bool:
-    """Whether two texts, each at an address and of so many bytes, are the same."""
-    if num_one != num_other:
-        return False
-    if num_one < 8:
-        return word_at(one, num_one) == word_at(other, num_one)
-    for place in range(0, num_one - 8, 8):
-        if load_word(one + place) != load_word(other + place):
-            return False
-    return load_word(one + num_one - 8) == load_word(other + num_one - 8)
+        mixed = _fold(mixed ^ _FACTORS[0], word_at(address + place, num_bytes - place) ^ seed)
+    return _fold(mixed ^ _FACTORS[1], _FACTORS[0])
 
 
 @njit()

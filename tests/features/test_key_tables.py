@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.key_kernels import CLOSED
 from features.key_tables import KeyTables
 from features.mapping import MappedVectors
 
@@ -137,3 +138,13 @@ def test_tables_take_few_bytes_a_row() -> None:
 
     assert found[0].tolist() == list(range(0, len(keys), 100))
     assert num_bytes < 7 * len(keys)
+
+
+def test_keys_that_a_table_cannot_tell_apart_leave_their_shard_closed() -> None:
+    starts = np.array([0, 2, 4])
+    tables = KeyTables(["a", "c"], "d", starts)
+    shards = [pa.array(["a", "a"]), pa.array(["c", "d"])]  # the same key twice has the same tag under any seed
+
+    found = tables.find("a\nd\nc", 3, shards.__getitem__)
+    assert found[0].tolist() == [CLOSED, 3, 2]
+    assert tables.find("a\nd", 2, shards.__getitem__)[0].tolist() == [CLOSED, 3]
