@@ -18,7 +18,7 @@ from features.nearest_rows import Pairs, ViewRows, join_pairs
 if TYPE_CHECKING:
     from torch import Tensor
 
-_PIECE_BYTES = 3 << 19  # of float32: a core's own cache has 1 to 2 MiB
+_PIECE_BYTES = 3 << 20  # of float32: larger than a core's own cache, since a product takes time to begin
 _SCORES_BYTES = 1 << 21
 _BLOCK_ROWS = 32768
 _ROWS_A_THREAD = 4096  # fewer are not worth another
@@ -110,7 +110,9 @@ class _Scan:
         self._units_QD = units_QD.astype(np.float32)
         self._piece_PD = torch.empty(_piece_rows(view), view.view.dim)
         self._scores_BQ = torch.empty(block_rows, len(queries_QD))
-        self._above_BQ = np.empty((block_rows, len(queries_QD)), bool)
+        self._is_large = view.is_large(view.num_rows)
+        self._has_widening = self._is_large and view.view.dtype == "float16"
+        self._places = np.empty(block_rows * len(queries_QD) if self._is_large else 0, np.int64)
         self._relative_error = _error_of_product(view.view.dim)
         self._largest_error = 0.0
         self._found: list[Pairs] = []
@@ -119,22 +121,20 @@ class _Scan:
 
     def look(self, rows_B: np.ndarray) -> None:
         """Score the rows and keep those that may belong to the answer."""
-        import torch
-
         scores_BQ = self._scores_BQ[: len(rows_B)]
         norms_B = self._multiply(rows_B, scores_BQ)
+        # What is absent, or too long, gets a score that is no number, and is above nothing.
+        scales_B = np.where(np.isfinite(norms_B), np.float32(1), np.float32(math.nan))
         error = self._relative_error
         if self._metric == "cosine":
-            scores_BQ.div_(torch.from_numpy(np.maximum(norms_B, _TINY))[:, None])
+            scales_B /= np.maximum(norms_B, _TINY)
             if len(short_S := np.flatnonzero((norms_B > 0) & (norms_B < _SHORT))):
                 self._settle_short(rows_B, scores_BQ, short_S)
+                scales_B[short_S] = 1
         else:
             error *= float(np.nan_to_num(norms_B, posinf=0).max())
         self._largest_error = max(self._largest_error, error + _TINY)
-        absent_B = ~np.isfinite(norms_B)
-        if absent_B.any():
-            scores_BQ[torch.from_numpy(absent_B)] = -math.inf
-        self._keep(rows_B, scores_BQ, error)
+        self._keep(rows_B, scores_BQ, scales_B, error)
 
     def _multiply(self, rows_B: np.ndarray, scores_BQ: "Tensor") -> np.ndarray:
         """Write the products with the queries; gives float32 [row], the lengths."""
@@ -149,7 +149,8 @@ class _Scan:
         # The square of a float32 may be too large or too small for another.
         precision = torch.float64 if self._view.view.dtype == "float32" else torch.float32
         start = 0
-        for block_PD in self._view.load(self._view.cut(rows_B, len(self._piece_PD)), rows_B, self._piece_PD):
+        load = self._view.load if known_B is None or not self._has_widening else self._view.widen
+        for block_PD in load(rows_B, self._piece_PD):
             stop = start + block_PD.shape[0]
             torch.mm(block_PD, units_DQ, out=scores_BQ[start:stop])
             if known_B is None:
@@ -169,26 +170,31 @@ class _Scan:
         score_P = self._view.score(pairs, self._queries_QD, self._metric).score_P
         scores_BQ[torch.from_numpy(short_S)] = torch.from_numpy(score_P).reshape(len(short_S), num_queries)
 
-    def _keep(self, rows_B: np.ndarray, scores_BQ: "Tensor", error: float) -> None:
-        places_P = self._above_threshold(scores_BQ, error)
+    def _keep(self, rows_B: np.ndarray, scores_BQ: "Tensor", scales_B: np.ndarray, error: float) -> None:
+        """scales_B: float32 [row], what the scores are to be multiplied with."""
+        places_P = self._above_threshold(scores_BQ, scales_B, error)
         num_queries = len(self.threshold_Q)
         if len(places_P) > 2 * self._k * num_queries and len(rows_B) >= self._k:
-            worst_Q = scores_BQ.topk(self._k, dim=0).values[-1].numpy() + np.float32(error)
+            worst_Q = _scaled(scores_BQ, scales_B).topk(self._k, dim=0).values[-1].numpy() + np.float32(error)
             self._raise_threshold(np.arange(num_queries), worst_Q)
-            places_P = self._above_threshold(scores_BQ, error)
+            places_P = self._above_threshold(scores_BQ, scales_B, error)
         if not len(places_P):
             return
         offset_P, query_P = np.divmod(places_P, num_queries)
-        scores_P = scores_BQ.numpy().reshape(-1)[places_P] + np.float32(error)
+        scores_P = scores_BQ.numpy().reshape(-1)[places_P] * scales_B[offset_P] + np.float32(error)
         self._found.append(Pairs(query_P, rows_B[offset_P], scores_P))
         self._num_found += len(places_P)
         if self._num_found > self._most_found:
             self._tighten()
 
-    def _above_threshold(self, scores_BQ: "Tensor", error: float) -> np.ndarray:
-        """Places in the flat scores. By numpy, which takes a quarter of torch's time to compare them."""
-        threshold_Q = self.threshold_Q - np.float32(error)
-        return np.flatnonzero(np.greater(scores_BQ.numpy(), threshold_Q, out=self._above_BQ[: len(scores_BQ)]))
+    def _above_threshold(self, scores_BQ: "Tensor", scales_B: np.ndarray, error: float) -> np.ndarray:
+        """Places in the flat scores."""
+        least_Q = self.threshold_Q - np.float32(error)
+        if self._is_large:
+            from features.nearest_kernels import find_above
+
+            return self._places[: find_above(scores_BQ.numpy(), scales_B, least_Q, self._places)]
+        return np.flatnonzero(_scaled(scores_BQ, scales_B).numpy() > least_Q)
 
     def _raise_threshold(self, query_H: np.ndarray, worst_H: np.ndarray) -> None:
         """worst_H: float32 [query], the k-th best score of each of the queries so far."""
@@ -213,6 +219,13 @@ class _Scan:
         """What has been found and may belong to the answer."""
         found = join_pairs(self._found)
         return found.take(found.score_P > self.threshold_Q[found.query_P])
+
+
+def _scaled(scores_BQ: "Tensor", scales_B: np.ndarray) -> "Tensor":
+    """What is no number gives the least."""
+    import torch
+
+    return (scores_BQ * torch.from_numpy(scales_B)[:, None]).nan_to_num_(-math.inf, math.inf, -math.inf)
 
 
 def _error_of_product(dim: int) -> float:

@@ -192,7 +192,7 @@ def _blocks(view: ViewRows, rows_N: np.ndarray) -> Iterator[tuple[np.ndarray, "t
 
     buffer_BD = torch.empty(_ADDED_ROWS, view.view.dim)
     start = 0
-    for block_BD in view.load(view.cut(rows_N, _ADDED_ROWS), rows_N, buffer_BD):
+    for block_BD in view.load(rows_N, buffer_BD):
         stop = start + block_BD.shape[0]
         yield rows_N[start:stop], block_BD
         start = stop

@@ -1,4 +1,4 @@
-"""A loop over stored float16 numbers, compiled for the processor it runs on.
+"""Loops over stored float16 numbers and over scores, compiled for the processor they run on.
 
 Torch has to widen embeddings to float32 before it multiplies them, which takes longer than their product with a query,
 and it is slow to multiply with a few.
@@ -17,6 +17,7 @@ from features.compiling import compiled
 
 _NUMBERS = types.Array(types.int16, 1, "C", readonly=True)
 _PLACES = types.Array(types.int64, 1, "C", readonly=True)
+_SCORES = types.float32[:, ::1]  # or vectors of float32
 _QUERIES = types.Array(types.float32, 2, "C", readonly=True)
 
 
@@ -47,7 +48,7 @@ _widen: Any = _widen_at_once if _is_for_host and get_host_cpu_features().get("f1
 
 # Sums may be taken in any order, so that they fill the processor's registers. No lock of Python's is held.
 @compiled(
-    (_NUMBERS, _PLACES, _QUERIES, types.float32[:, ::1]),
+    (_NUMBERS, _PLACES, _QUERIES, _SCORES),
     nogil=True,
     fastmath={"reassoc", "contract", "nsz"},
 )
@@ -77,3 +78,31 @@ def multiply_rows(numbers: np.ndarray, places_B: np.ndarray, queries_QD: np.ndar
                 product += wide_D[place] * query_D[place]
                 other_product += other_wide_D[place] * query_D[place]
             products_BQ[row, query], products_BQ[other, query] = product, other_product
+
+
+@compiled((_NUMBERS, _PLACES, _SCORES), nogil=True)
+def widen_rows(numbers: np.ndarray, places_B: np.ndarray, wide_BD: np.ndarray) -> None:
+    """Write vectors as float32; of one that is not finite, any numbers. numbers, places_B: as above."""
+    num_rows, dim = wide_BD.shape
+    for row in range(num_rows):
+        row_D, wide_D = numbers[places_B[row] : places_B[row] + dim], wide_BD[row]
+        for place in range(dim):
+            wide_D[place] = _widen(row_D[place])
+
+
+@compiled((_SCORES, types.float32[::1], types.float32[::1], types.int64[::1]), nogil=True)
+def find_above(scores_BQ: np.ndarray, scales_B: np.ndarray, least_Q: np.ndarray, places: np.ndarray) -> int:
+    """Write the places in the flat scores that are above the least of their query, once they are scaled; returns how
+    many. scales_B: one that is no number lets none pass; places: int64, room for all scores."""
+    num_rows, num_queries = scores_BQ.shape
+    num_found = 0
+    for row in range(num_rows):
+        scale, num_above = scales_B[row], 0
+        for query in range(num_queries):  # without a branch, so that many are compared at once
+            num_above += scores_BQ[row, query] * scale > least_Q[query]
+        if num_above:
+            for query in range(num_queries):
+                if scores_BQ[row, query] * scale > least_Q[query]:
+                    places[num_found] = row * num_queries + query
+                    num_found += 1
+    return num_found

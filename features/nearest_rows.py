@@ -104,13 +104,12 @@ class ViewRows:
                 )
                 self._shards[shard] = values.view(-1, self.view.dim)
 
-    def load(self, pieces: Sequence[Piece], rows_N: np.ndarray, buffer_BD: "Tensor") -> Iterator["Tensor"]:
-        """The pieces as float32 [row, dim], in turn: widened into the buffer, or where they lie if they are float32.
-
-        What is yielded holds until the next is asked for; no piece may be longer than the buffer.
+    def load(self, rows_N: np.ndarray, buffer_BD: "Tensor") -> Iterator["Tensor"]:
+        """The rising rows as float32 [row, dim], in turn: widened into the buffer, or where they lie if they are
+        float32. What is yielded holds until the next is asked for.
         """
         filled = 0
-        for shard, low, high in pieces:
+        for shard, low, high in self.cut(rows_N, buffer_BD.shape[0]):
             stored_PD = self._stored(shard, rows_N[low:high])
             if stored_PD.dtype == buffer_BD.dtype:
                 yield stored_PD
@@ -123,6 +122,16 @@ class ViewRows:
         if filled:
             yield buffer_BD[:filled]
 
+    def widen(self, rows_N: np.ndarray, buffer_BD: "Tensor") -> Iterator["Tensor"]:
+        """The same of float16 embeddings by a loop made for it; of one that is not finite, any numbers."""
+        from features.nearest_kernels import widen_rows
+
+        numbers, places_N = self._reader.places(self.name, rows_N)
+        for start in range(0, len(rows_N), buffer_BD.shape[0]):
+            block_PD = buffer_BD[: len(rows_N) - start]
+            widen_rows(numbers.view(np.int16), places_N[start : start + len(block_PD)], block_PD.numpy())
+            yield block_PD
+
     def _stored(self, shard: int, rows_P: np.ndarray) -> "Tensor":
         import torch
 
@@ -134,8 +143,11 @@ class ViewRows:
 
     def has_loop(self, num_rows: int, num_queries: int) -> bool:
         """Whether so many rows are multiplied with so many queries by a loop made for it."""
-        is_large = num_rows * self.view.dim >= _LOOP_PAYS_OFF
-        return self.view.dtype == "float16" and is_large and num_queries <= _LOOP_QUERIES
+        return self.view.dtype == "float16" and self.is_large(num_rows) and num_queries <= _LOOP_QUERIES
+
+    def is_large(self, num_rows: int) -> bool:
+        """Whether a search of so many rows is worth loading compiled loops for."""
+        return num_rows * self.view.dim >= _LOOP_PAYS_OFF
 
     def multiply(self, rows_B: np.ndarray, queries_QD: np.ndarray, products_BQ: np.ndarray) -> None:
         """Write the products of float16 embeddings with queries, both float32; of one not finite, any number."""

@@ -90,17 +90,18 @@ def near_ties(draw):
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(search=near_ties(), block=st.integers(1, 70))
-def test_exact_neighbours_by_the_compiled_loop_are_those_of_brute_force(tmp_path_factory, search, block):
+@given(search=near_ties(), block=st.integers(1, 70), loop_queries=st.sampled_from([0, 8]))
+def test_exact_neighbours_by_the_compiled_loops_are_those_of_brute_force(tmp_path_factory, search, block, loop_queries):
     stored, queries_QD, k, metric = search
     view = view_of(tmp_path_factory.mktemp("store"), stored, shard_rows=7, dim=queries_QD.shape[1])
     rows = np.arange(len(stored))
     expected = brute_force(stored, queries_QD, rows, k, metric)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nearest_rows, "_LOOP_PAYS_OFF", 0)
+        patch.setattr(nearest_rows, "_LOOP_QUERIES", loop_queries)  # with more, torch multiplies what a loop widens
         patch.setattr(nearest_exact, "_BLOCK_ROWS", block)
-        patch.setattr(nearest_exact, "_PIECE_BYTES", 1)
-        for _ in range(2):  # the loop takes over once the lengths are known
+        patch.setattr(nearest_exact, "_PIECE_BYTES", 400)
+        for _ in range(2):  # the loops take over once the lengths are known
             found = exact_neighbours(view, queries_QD, rows, k=k, metric=metric)
             assert answers_of(found, len(queries_QD)) == expected
 
@@ -117,8 +118,10 @@ def test_exact_neighbours_among_float32_embeddings_of_any_length(tmp_path, metri
     assert answers_of(exact_neighbours(view, queries_QD, np.arange(120), k=5, metric=metric), 3) == expected
 
 
-def test_exact_neighbours_by_the_compiled_loop_leave_out_what_is_not_finite(tmp_path, monkeypatch):
+@pytest.mark.parametrize("loop_queries", [0, 8])
+def test_exact_neighbours_by_the_compiled_loops_leave_out_what_is_not_finite(tmp_path, monkeypatch, loop_queries):
     monkeypatch.setattr(nearest_rows, "_LOOP_PAYS_OFF", 0)
+    monkeypatch.setattr(nearest_rows, "_LOOP_QUERIES", loop_queries)
     vectors = [np.array([np.inf, 1.0]), np.array([1.0, np.nan]), np.array([0.5, 0.5]), None, np.array([-np.inf, 0.0])]
     view = view_of(tmp_path, vectors)
     for metric in ("cosine", "cosine", "dot"):

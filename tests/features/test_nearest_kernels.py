@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.nearest_kernels import _widen_by_steps, multiply_rows
+from features.nearest_kernels import _widen_by_steps, find_above, multiply_rows, widen_rows
 
 EVERY = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
 FINITE = EVERY[np.isfinite(EVERY)]
@@ -18,6 +18,19 @@ def products_of(stored_ND, places_B, queries_QD) -> np.ndarray:
 def test_multiply_rows_widens_every_finite_float16_exactly():
     products_BQ = products_of(FINITE, np.arange(len(FINITE)), np.array([[1], [-1]], np.float32))
     assert np.array_equal(products_BQ, FINITE.astype(np.float32)[:, None] * [1, -1])
+
+
+def test_widen_rows_widens_every_finite_float16_exactly():
+    wide_BD = np.full((len(FINITE) // 4, 4), np.nan, np.float32)
+    widen_rows(FINITE.view(np.int16), np.arange(0, len(FINITE), 4)[::-1].copy(), wide_BD)
+    assert np.array_equal(wide_BD[::-1].reshape(-1), FINITE.astype(np.float32))
+
+
+def test_find_above_scales_rows_and_passes_what_is_above_alone():
+    scores_BQ = np.array([[1, 2], [3, -4], [5, 6], [np.inf, -np.inf]], np.float32)
+    scales_B, places = np.array([2, 1, np.nan, 1], np.float32), np.full(8, -1)
+    assert find_above(scores_BQ, scales_B, np.array([2, -5], np.float32), places) == 4
+    assert places.tolist() == [1, 2, 3, 6, -1, -1, -1, -1]  # 2 * 1 is not above 2
 
 
 def test_widen_by_steps_widens_every_finite_float16_exactly():
