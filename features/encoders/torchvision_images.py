@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 from features.encoders.base import Encoder
 from features.encoders.images import as_array, prepare_images, run_on_images
@@ -11,9 +10,6 @@ from features.encoders.network import Network, NetworkEncoder
 from features.encoders.options import read_options
 from features.encoders.torchvision_weights import Listed, look_up
 from features.view import View
-
-if TYPE_CHECKING:
-    pass
 
 
 def make_images(model: str, view: View) -> Encoder:
@@ -34,9 +30,7 @@ def make_images(model: str, view: View) -> Encoder:
 
 
 def _bring(listed: Listed, device: str) -> Network:
-
     body, dim = listed.bring_body()
     transform = listed.weights.transforms()
     forward = run_on_images(body, device)
-
     return Network(partial(prepare_images, as_array(transform)), forward, dim, body)

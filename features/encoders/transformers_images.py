@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from PIL import Image
@@ -30,7 +30,8 @@ _ABOUT = {"dim": "hidden_size", "size_px": "image_size", "frames": "num_frames"}
 def make_images(model: str, view: View) -> Encoder:
     """Encoder of images and frames, or if the model is one of videos, of clips: which one it is, its folder says.
 
-    An image's vector is the model's pooled output; that of a model without one is the mean over its patches.
+    An image's vector is the model's pooled output; that of a model without one is the mean over its patches. A model
+    of images and texts gives that of its image side, in the space of both.
     """
     find = partial(find_folder, model, view.encoder)
     sampling = {"rate_hz": _OWN, "hop_s": _OWN} if view.input == "video" else {}
@@ -102,15 +103,38 @@ def _frame_network(model: nn.Module, processor: Any, has_pooler: bool, device: s
     def shape(image: Image.Image) -> np.ndarray:
         return np.asarray(processor(image, return_tensors="pt")["pixel_values"][0], np.float32)
 
+    see = _whole_sight(model)
+
     def forward(pixels_BCHW: Tensor) -> Tensor:
-        output = model(pixel_values=pixels_BCHW)
+        output = see(pixel_values=pixels_BCHW)
         if not has_pooler:  # what classifiers without one look at
             first: Tensor = output.last_hidden_state[:, 0]
             return first
         pooled: Tensor | None = getattr(output, "pooler_output", None)
-        return output.last_hidden_state.mean(dim=1) if pooled is None else pooled.flatten(1)
+        if pooled is not None:
+            return pooled.flatten(1)
+        hidden: Tensor = output.last_hidden_state  # [image, patch, dim] or [image, dim, row, column]
+        return hidden.mean(dim=1) if hidden.ndim == 3 else hidden.flatten(2).mean(dim=2)
 
     probe = torch.from_numpy(shape(Image.new("RGB", (8, 8))))[None].to(device)
     with torch.inference_mode():
         dim = forward(probe).shape[-1]
     return Network(partial(prepare_images, shape), forward, dim, model)
+
+
+def _whole_sight(model: Any) -> Callable[..., Any]:
+    """What gives the model's output for pixel_values alone, and for all of them."""
+    import torch
+
+    if hasattr(model, "get_image_features") and hasattr(model, "get_text_features"):
+        return cast(Callable[..., Any], model.get_image_features)
+    if model.config.model_type != "vit_mae":
+        return cast(Callable[..., Any], model)
+    model.config.mask_ratio = 0.0  # else it hides three quarters of an image, others each time
+    num_patches = model.embeddings.patch_embeddings.num_patches
+
+    def see_all(pixel_values: Tensor) -> Any:
+        order_BT = torch.arange(num_patches, device=pixel_values.device).expand(len(pixel_values), -1)
+        return model(pixel_values=pixel_values, noise=order_BT)  # by which it would sort them
+
+    return see_all
