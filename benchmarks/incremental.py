@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from io import StringIO
@@ -74,6 +74,9 @@ class CountingEncoder:
 
     def encode(self, units_B: np.ndarray) -> list[np.ndarray]:
         return list(units_B[:, None, :])
+
+    def encode_each(self, units: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [vectors for unit in units for vectors in self.encode(unit[None])]
 
 
 @dataclass(frozen=True)

@@ -37,10 +37,12 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def assert_bytes_of_their_own(encoder: Encoder, media: Sequence[Media]) -> None:
-    """The vectors of a sample are the same bytes alone, in company, in another order, and on two threads."""
+    """The vectors of a sample are the same bytes alone, in company, in another order, and on two threads, which on a
+    CPU encode several clips in one go."""
     alone = [encode_all(encoder, medium)[0].vectors_TD.tobytes() for medium in media]
     crowded = encode_all(encoder, *reversed(media), *media)
     assert [outcome.vectors_TD.tobytes() for outcome in crowded] == [*alone[::-1], *alone]
-    with Session([encoder] * 2, num_decoders=2) as session:
-        on_two = list(session.encode((place, partial(media.__getitem__, place)) for place in range(len(media))))
-    assert [outcome.vectors_TD.tobytes() for _, outcome in on_two] == alone
+    for is_cpu in (False, True):
+        with Session([encoder] * 2, num_decoders=2, is_cpu=is_cpu) as session:
+            on_two = list(session.encode((place, partial(media.__getitem__, place)) for place in range(len(media))))
+        assert [outcome.vectors_TD.tobytes() for _, outcome in on_two] == alone

@@ -81,6 +81,9 @@ class CountingEncoder:
             raise MemoryError
         return [unit[None] for unit in units_B]
 
+    def encode_each(self, units: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [vectors for unit in units for vectors in self.encode(unit[None])]
+
 
 def _note(path: Path, line: str) -> None:
     with open(path, "a") as log:

@@ -107,3 +107,6 @@ class Encoder(Protocol):
 
     def encode(self, units_B: np.ndarray) -> list[np.ndarray]:
         """float32 [vector, dim] for each of the units of a batch."""
+
+    def encode_each(self, units: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The same for units of any shapes of which a batch holds one: the bytes that encode() gives for each alone."""

@@ -5,6 +5,7 @@ So a batch may take units of any samples, of several shards too, and one that fa
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Condition
 from typing import Any
@@ -59,7 +60,8 @@ class Sample:
         vectors = [vectors for vectors in self.outcomes if isinstance(vectors, np.ndarray)]
         if not vectors:
             return MediaError(Reason.EMPTY, "there is nothing in it to encode")
-        vectors_TD = np.concatenate(vectors).astype(np.float32, copy=False)
+        whole_TD = vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
+        vectors_TD = whole_TD.astype(np.float32, copy=False)
         if len(vectors_TD) != len(self.times_T2):
             raise EncoderError(
                 f"an encoder gave {len(vectors_TD)} vectors for {len(self.times_T2)} intervals: mend its prepare()"
@@ -158,6 +160,19 @@ def encode_units(encoder: Encoder, units: Sequence[np.ndarray], size: BatchSize)
     return outcomes
 
 
+def encode_each(encoder: Encoder, units: Sequence[np.ndarray], size: BatchSize) -> list[Outcome]:
+    """What becomes of each of the units, which have any shapes, and of which a batch holds one.
+
+    All are encoded in one go. Where that fails, or one of them has a vector that is not finite, it is one by one.
+    """
+    if len(units) > 1:
+        with suppress(*_FAILURES):
+            outputs = encoder.encode_each(units)
+            if all(np.isfinite(output).all() for output in outputs):
+                return list(outputs)
+    return [outcome for unit in units for outcome in encode_units(encoder, [unit], size)]
+
+
 def _in_halves(encoder: Encoder, units: Sequence[np.ndarray], size: BatchSize) -> list[Outcome]:
     middle = (len(units) + 1) // 2
     halves = (units[:middle], units[middle:])
@@ -165,6 +180,8 @@ def _in_halves(encoder: Encoder, units: Sequence[np.ndarray], size: BatchSize) -
 
 
 def _padded(units: Sequence[np.ndarray], size: int) -> np.ndarray:
+    if size == 1:
+        return units[0][None]
     units_B = np.zeros((size, *units[0].shape), units[0].dtype)
     for row, unit in enumerate(units):
         units_B[row] = unit

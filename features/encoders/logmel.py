@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from features.encoders.waves import prepare_windows
 from features.view import View
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 NUM_MELS = 64
@@ -19,6 +22,8 @@ NUM_MFCC = 20
 WINDOW_S = 0.025
 HOP_S = 0.010
 POWER_FLOOR = 1e-10  # below the step of 16-bit audio: keeps the logarithm of silence finite
+
+Measure = Callable[..., "list[Tensor]"]
 
 
 def make_logmel(model: str, view: View) -> Encoder:
@@ -50,15 +55,60 @@ def _bring(rate_hz: int, device: str) -> Network:
     filters_FM = torchaudio.functional.melscale_fbanks(
         num_fft // 2 + 1, 0.0, rate_hz / 2, NUM_MELS, rate_hz, norm="slaney", mel_scale="slaney"
     ).to(device)
+    # Each row twice, for the squares of the real and the imaginary part: their sum is the power, and to take it by the
+    # product costs a fifth of torch's absolute value, which minds overflow.
+    filters_GM = filters_FM.repeat_interleave(2, dim=0)
     cosines_MC = torchaudio.functional.create_dct(NUM_MFCC, NUM_MELS, norm="ortho").to(device)
     hann_W = torch.hann_window(window, device=device)
 
+    measure = _make_measure()
+    scripted = _script(measure) if device == "cpu" else measure
+    settings = (hop, num_fft, POWER_FLOOR, hann_W, filters_GM, cosines_MC)
+
     def forward(waves_BT: Tensor) -> Tensor:
-        """float32 [clip, window, 64 log-mel bands (natural logarithm of power) and 20 MFCC]."""
-        windows_BTW = waves_BT.unfold(-1, window, hop) * hann_W
-        power_BTF = torch.fft.rfft(windows_BTW, n=num_fft).abs().square()
-        logmel_BTM = (power_BTF @ filters_FM).clamp(min=POWER_FLOOR).log()
-        return torch.cat([logmel_BTM, logmel_BTM @ cosines_MC], dim=-1)
+        return torch.stack(measure(list(waves_BT), *settings))
+
+    def forward_each(waves: list[Tensor]) -> list[Tensor]:
+        return scripted(waves, *settings)
 
     prepare = partial(prepare_windows, rate_hz=rate_hz, window=window, hop=hop)
-    return Network(prepare, forward, NUM_MELS + NUM_MFCC)
+    return Network(prepare, forward, NUM_MELS + NUM_MFCC, forward_each=forward_each)
+
+
+def _make_measure() -> Measure:
+    """A function, since a script knows names of its own scope alone: those are the types and torch."""
+    import torch
+
+    def measure(
+        waves: list[torch.Tensor],
+        hop: int,
+        num_fft: int,
+        floor: float,
+        hann_W: torch.Tensor,
+        filters_GM: torch.Tensor,
+        cosines_MC: torch.Tensor,
+    ) -> list[torch.Tensor]:
+        """Of each wave float32 [window, 64 log-mel bands (natural logarithm of power) and 20 MFCC]."""
+        measured = []
+        for wave_T in waves:
+            windows_TW = wave_T.unfold(-1, hann_W.shape[0], hop) * hann_W
+            squares_TG = torch.view_as_real(torch.fft.rfft(windows_TW, n=num_fft)).flatten(-2).square_()
+            logmel_TM = torch.mm(squares_TG, filters_GM).clamp(min=floor).log()
+            measured.append(torch.cat([logmel_TM, torch.mm(logmel_TM, cosines_MC)], dim=-1))
+        return measured
+
+    return measure
+
+
+def _script(measure: Measure) -> Measure:
+    """The same as one call that lets go of the interpreter's lock once for all waves, and not at each of its products.
+
+    Threads that wait for the lock in turn would take longer than the work. What torch recommends in place of scripts
+    takes a compiler, and minutes for each new length; its releases are pinned here.
+    """
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        scripted: Measure = torch.jit.script(measure)
+    return scripted

@@ -5,7 +5,7 @@ The libraries of models are imported where a model is made or runs: to tell what
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,13 +29,15 @@ class Network:
     """A model in memory.
 
     prepare: Encoder.prepare; forward: a batch of units [unit, ...] on the model's device to float32 [unit, dim] or
-    [unit, vector, dim]; dim: length of a vector; model: whose layers Running may replace.
+    [unit, vector, dim]; dim: length of a vector; model: whose layers Running may replace; forward_each: the same as
+    forward, and faster, for units of any shapes, each as a batch of its own.
     """
 
     prepare: Callable[[Media], Prepared]
     forward: Callable[[Tensor], Tensor]
     dim: int
     model: nn.Module | None = None
+    forward_each: Callable[[list[Tensor]], list[Tensor]] | None = None
 
 
 @dataclass(kw_only=True)
@@ -84,7 +86,11 @@ class NetworkEncoder:
     def load(self, device: str) -> None:
         self._device = device
         network = self.bring(device)
-        self._network = replace(network, forward=self.running.apply(network.forward, network.model, device))
+        self._network = replace(
+            network,
+            forward=self.running.apply(network.forward, network.model, device),
+            forward_each=network.forward_each if self.running.is_plain else None,
+        )
 
     def prepare(self, media: Media) -> Prepared:
         return self._loaded().prepare(media)
@@ -97,6 +103,16 @@ class NetworkEncoder:
             vectors = forward(torch.from_numpy(units_B).to(self._device)).float().cpu()
         vectors_BTD = vectors.numpy().reshape(len(units_B), -1, vectors.shape[-1])
         return list(vectors_BTD)
+
+    def encode_each(self, units: Sequence[np.ndarray]) -> list[np.ndarray]:
+        import torch
+
+        forward_each = self._loaded().forward_each
+        if forward_each is None:
+            return [vectors for unit in units for vectors in self.encode(unit[None])]
+        with torch.inference_mode():
+            outputs = forward_each([torch.from_numpy(unit).to(self._device) for unit in units])
+        return [vectors.cpu().numpy() for vectors in outputs]
 
     def _loaded(self) -> Network:
         if self._network is None:

@@ -26,7 +26,8 @@ def pool(vectors_TD: np.ndarray, times_T2: np.ndarray, pooling: Pooling) -> tupl
     mean_D = exact_TD.mean(axis=0)
     if pooling == "mean":
         return mean_D.astype(np.float32), None
-    statistics = [mean_D, exact_TD.std(axis=0)]
+    away_TD = exact_TD - mean_D  # np.std would take the mean once more
+    statistics = [mean_D, np.sqrt(np.square(away_TD, out=away_TD).mean(axis=0))]
     if pooling == "temporal":
         statistics += _course(exact_TD)
     elif pooling != "mean_std":

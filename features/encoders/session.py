@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 from features.encoders.base import Encoded, Encoder, Media
-from features.encoders.batching import BatchSize, Lanes, Place, Sample, encode_units
+from features.encoders.batching import BatchSize, Lanes, Outcome, Place, Sample, encode_each, encode_units
 from features.encoders.timing import Clock, Times
 from features.reasons import MediaError
 
@@ -23,7 +23,10 @@ _OPEN_BATCHES = 64  # samples of one feed that may be under way, in batches: bou
 # Samples that a thread prepares in one go: to hand each text over alone takes longer than to prepare it.
 _AT_ONCE = {"text": 16, "image": 1, "audio": 16, "video": 1}
 _QUEUED_BATCHES = 2  # that wait for each thread that runs the model
+_ALONE_BYTES = 8 << 20  # of units that one thread holds to encode them in one go: long clips go one by one
 
+Encode = Callable[[Encoder, Sequence[Any], BatchSize], list[Outcome]]
+"""encode_units or encode_each."""
 Read = Callable[[], Media]
 """Reads a sample's media; called on a decoding thread."""
 
@@ -45,8 +48,9 @@ class Session:
     """
 
     def __init__(self, encoders: Sequence[Encoder], *, num_decoders: int = 1, is_cpu: bool = False) -> None:
-        """encoders: loaded ones, one for each thread that is to run a model; on a CPU threads may share one. There a
-        batch of a single unit is encoded on the thread that decoded it: to hand it over gains nothing."""
+        """encoders: loaded ones, one for each thread that is to run a model; on a CPU threads may share one. There
+        units that are a batch each are encoded on the thread that decoded them, several in one go: to hand each over,
+        or to call the model for each, would keep threads waiting for the interpreter's lock."""
         self._encoder = encoders[0]
         self.batch_size = BatchSize(self._encoder)
         self.times = Times()
@@ -120,11 +124,13 @@ class Session:
         return samples
 
     def _prepare_all(self, samples: list[Sample], reads: list[Read]) -> None:
+        alone: list[Place] = []
         for sample, read in zip(samples, reads, strict=True):
-            self._prepare(sample, read)
+            self._prepare(sample, read, alone)
+        self._run_alone(alone)
 
-    def _prepare(self, sample: Sample, read: Read) -> None:
-        """Read a sample and queue its units; on a decoding thread."""
+    def _prepare(self, sample: Sample, read: Read, alone: list[Place]) -> None:
+        """Read a sample and queue its units; on a decoding thread. Those that it is to encode itself go to alone."""
         clock = Clock()
         error = None
         try:
@@ -138,7 +144,7 @@ class Session:
                         batch = self._lanes.add(sample, unit, self.batch_size)
                     if batch:
                         with clock.paused():
-                            self._launch(batch)
+                            self._pass_on(batch, alone)
         except MediaError as caught:
             error = caught
         with self._lock:
@@ -147,25 +153,39 @@ class Session:
                 self._lanes.drop(sample)
             self.times.add(clock.spent_s)
 
+    def _pass_on(self, batch: list[Place], alone: list[Place]) -> None:
+        """Hand a full batch to the model or, where it is one unit that this thread is to encode, put it with those."""
+        unit = batch[0].unit
+        if not (self._is_cpu and self._encoder.size_of_batch(unit.shape) == 1):
+            self._launch(batch)
+            return
+        alone += batch
+        if sum(place.unit.nbytes for place in alone) > _ALONE_BYTES:
+            self._run_alone(alone)
+
     def _launch(self, batch: list[Place]) -> None:
         """Hand a batch to the model; waits for room in its queue."""
         self._room.acquire()
-        if self._is_cpu and len(batch) == 1 and self._encoder.size_of_batch(batch[0].unit.shape) == 1:
-            self._run(batch)
-            return
         with self._lock:
             self._num_busy += 1
         samples = list({id(place.sample): place.sample for place in batch}.values())
-        future = self._runners.submit(self._run, batch)
+        future = self._runners.submit(self._run, batch, encode_units)
         future.add_done_callback(partial(self._end, samples))
 
-    def _run(self, batch: list[Place]) -> None:
-        """Encode a batch; on a thread of the model."""
+    def _run_alone(self, alone: list[Place]) -> None:
+        """Encode units that are a batch each, and forget them; on the thread that decoded them."""
+        if alone:
+            self._room.acquire()
+            self._run(alone, encode_each)
+            alone.clear()
+
+    def _run(self, batch: list[Place], encode: Encode) -> None:
+        """Encode units; on a thread of the model."""
         model = self._models.get()
         try:
             started_s = time.perf_counter()
             waited_s = 0.0 if model.free_since_s is None else started_s - model.free_since_s
-            outcomes = encode_units(model.encoder, [place.unit for place in batch], self.batch_size)
+            outcomes = encode(model.encoder, [place.unit for place in batch], self.batch_size)
             model.free_since_s = time.perf_counter()
         finally:
             self._models.put(model)

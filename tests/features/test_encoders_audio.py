@@ -3,7 +3,9 @@ import math
 import librosa.filters
 import numpy as np
 import pytest
-from audio_encoding import chirp, encode_all, load_encoder
+from audio_encoding import chirp, cosine, encode_all, load_encoder
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.fft import dct
 from scipy.signal import get_window
 from transformers import Wav2Vec2Config
@@ -80,6 +82,24 @@ def test_logmel_bytes_depend_on_the_clip_alone(logmel):
     clips = [chirp(num_samples) for num_samples in (16_000, 700, 12_345)]
     alone = [encode_all(logmel, clip)[0].vectors_TD.tobytes() for clip in clips]
     assert [outcome.vectors_TD.tobytes() for outcome in encode_all(logmel, *reversed(clips))] == alone[::-1]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.sampled_from([1, 399, 400, 559, 560, 8_000, 16_000, 33_333]), min_size=1, max_size=20))
+def test_logmel_gives_the_same_bytes_in_whatever_group_a_clip_is_measured(logmel, lengths):
+    units = [unit for length in lengths for unit in logmel.prepare(chirp(length)).units]
+    together = logmel.encode_each(units)
+    assert [vectors_TD.tobytes() for vectors_TD in together] == [logmel.encode(u[None])[0].tobytes() for u in units]
+
+
+def test_logmel_in_half_precision_is_measured_clip_by_clip():
+    clips = [chirp(num_samples) for num_samples in (16_000, 700)]
+    encoder = load_encoder("logmel-mfcc", precision="bfloat16")
+    units = [unit for clip in clips for unit in encoder.prepare(clip).units]
+    exact = load_encoder("logmel-mfcc").encode_each(units)
+    for rounded_TD, exact_TD in zip(encoder.encode_each(units), exact, strict=True):
+        assert not np.array_equal(rounded_TD, exact_TD)
+        assert cosine(rounded_TD, exact_TD) > 0.999
 
 
 @pytest.mark.parametrize(("wave_T", "reason"), [(np.empty(0), Reason.EMPTY), (np.full(800, np.nan), Reason.NON_FINITE)])

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.encoders.base import Encoded, Media, Prepared
-from features.encoders.batching import BatchSize, encode_units
+from features.encoders.batching import BatchSize, encode_each, encode_units
 from features.encoders.session import encode_samples
 from features.errors import EncoderError
 from features.reasons import MediaError, Reason
@@ -52,6 +53,9 @@ class SumEncoder:
     def encode(self, units_B: np.ndarray) -> list[np.ndarray]:
         self.batches.append(units_B)
         return [np.array([[unit.sum()]], np.float32) for unit in units_B]
+
+    def encode_each(self, units: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [vectors for unit in units for vectors in self.encode(unit[None])]
 
 
 PARTS = st.sampled_from(["1", "2", "12", "345", "999", "nan", "broken"])
@@ -138,6 +142,15 @@ def test_encode_samples_blames_only_the_units_that_fail_alone(texts, size):
             assert outcome.reason == Reason.NON_FINITE
         else:
             assert describe(outcome) == encode_alone(text)
+
+
+@given(texts=st.lists(st.sampled_from(["1", "2", "3 6", "7", "8", "44", "12"]), max_size=30))
+def test_encode_each_gives_each_unit_what_it_gets_alone(texts):
+    encoder = FailingEncoder(batch_size=1)
+    units = [unit for text in texts for unit in encoder.prepare(text).units]
+    together = encode_each(encoder, units, BatchSize(encoder))
+    alone = [encode_units(encoder, [unit], BatchSize(encoder))[0] for unit in units]
+    assert [repr(outcome) for outcome in together] == [repr(outcome) for outcome in alone]
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Sessions: threads that decode, threads that run the model, and feeds that share its batches."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -80,6 +80,27 @@ def test_memory_holds_few_units_whatever_the_length_of_a_sample() -> None:
         ((_, outcome),) = session.encode(_feed(["1 " * 1000]))
     assert len(outcome.vectors_TD) == 1000
     assert most <= 4 * 5  # a batch in the making, one that waits for room, two in the queue and one in the model
+
+
+@pytest.mark.parametrize(("num_bytes", "groups"), [(1 << 10, [6]), (3 << 20, [3, 3]), (9 << 20, [1] * 6)])
+def test_short_units_are_encoded_in_one_go_and_long_ones_are_not_gathered(num_bytes: int, groups: list[int]) -> None:
+    found: list[int] = []
+
+    class Long(SumEncoder):
+        def _unit(self, part: str) -> np.ndarray:
+            return np.full(num_bytes // 8, float(part))
+
+        def encode(self, units_B: np.ndarray) -> list[np.ndarray]:
+            found.append(1)
+            return super().encode(units_B)
+
+        def encode_each(self, units: Sequence[np.ndarray]) -> list[np.ndarray]:
+            found.append(len(units))
+            return [vectors for unit in units for vectors in super(Long, self).encode(unit[None])]
+
+    with Session([Long(batch_size=1)], is_cpu=True) as session:
+        assert len(list(session.encode(_feed(["1", "2 3", "4", "5 6"])))) == 4
+    assert found == groups
 
 
 def test_a_feed_looks_ahead_over_a_bounded_number_of_samples() -> None:

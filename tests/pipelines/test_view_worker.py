@@ -56,6 +56,9 @@ class CountingEncoder:
         assert len(units_B) == self.batch_size
         return [unit[None] for unit in units_B]
 
+    def encode_each(self, units: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [vectors for unit in units for vectors in self.encode(unit[None])]
+
 
 def write_media(folder: Path, texts: Sequence[str | None]) -> Path:
     """A shard of samples with these texts."""
