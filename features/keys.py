@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,16 +29,12 @@ ReadKeys = Callable[[int], pa.Array]
 class KeySearch:
     """Which row a key is in."""
 
-    def __init__(
-        self, shards: Sequence[Shard], starts: np.ndarray, folder: Path, known: Mapping[int, pa.Array] | None = None
-    ) -> None:
-        """starts: int64 [shard + 1], the first row of each shard, and the number of all; folder: the store's; known:
-        the keys of shards that have been read so far."""
+    def __init__(self, shards: Sequence[Shard], starts: np.ndarray, folder: Path) -> None:
+        """starts: int64 [shard + 1], the first row of each shard, and the number of all; folder: the store's."""
         self._folder = folder
         self._first_keys = [shard.first_key or "" for shard in shards]
         self._last_key = (shards[-1].last_key if shards else None) or ""
         self._starts = starts
-        self._known = {} if known is None else known
         self._most_rows = max((shard.num_rows for shard in shards), default=0)
         self._num_searched = 0
 
@@ -58,14 +54,11 @@ class KeySearch:
     def _tables(self) -> KeyTables:
         from features.key_tables import KeyTables
 
-        tables = KeyTables(self._first_keys, self._last_key, self._starts)
-        for shard, keys in list(self._known.items()):
-            tables.open(shard, keys)
-        return tables
+        return KeyTables(self._first_keys, self._last_key, self._starts)
 
     def locate(self, keys: Sequence[str], read: ReadKeys) -> np.ndarray:
         """int64 [(row, shard), key], where each key is. Raises StoreError with the first unknown keys and what is near
-        them. read: gives the keys of a shard, in memory that stays."""
+        them. read: gives the keys of a shard."""
         if isinstance(keys, str):
             raise StoreError(f"keys is the text {keys!r}; pass a list of keys")
         self._num_searched += len(keys)

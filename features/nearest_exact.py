@@ -47,6 +47,7 @@ def _search(view: ViewRows, queries_QD: np.ndarray, rows_N: np.ndarray, k: int, 
     import torch
 
     block_rows = max(_piece_rows(view), min(_BLOCK_ROWS, _SCORES_BYTES // (4 * len(queries_QD))))
+    block_rows = min(block_rows, view.rows_at_once)
     num_threads = max(1, min(torch.get_num_threads(), len(rows_N) // _ROWS_A_THREAD))
     num_rounds = max(1, math.ceil(len(rows_N) / (num_threads * block_rows)))
     blocks = deque(rows_B for rows_B in np.array_split(rows_N, num_threads * num_rounds) if len(rows_B))

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from features.reading import ShardReader
+from features.recent import Recent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,6 +18,7 @@ METRICS = ("cosine", "dot")
 _PAIRS_AT_ONCE = 64  # in float64 they stay in the processor's cache
 _LOOP_PAYS_OFF = 1 << 26  # numbers: it saves 10 ms a search, and takes a second to load
 _LOOP_QUERIES = 8  # from about 12 on torch is faster
+_KEPT_TENSORS = 4096  # over the maps of shards
 _UNKNOWN = -1.0
 
 
@@ -67,7 +69,8 @@ class ViewRows:
         self.norms_N = np.full(reader.num_rows, _UNKNOWN, np.float32)
         self.num_rows = reader.num_rows
         self._reader = reader
-        self._shards: dict[int, Tensor] = {}
+        self.rows_at_once = reader.rows_at_once(name)
+        self._tensors: Recent[int, Tensor] = Recent(_KEPT_TENSORS)
 
     @property
     def shard_digests(self) -> list[str]:
@@ -80,29 +83,17 @@ class ViewRows:
         return np.flatnonzero(np.concatenate([np.empty(0, bool), *present]))
 
     def cut(self, rows_N: np.ndarray, most_rows: int) -> list[Piece]:
-        """The rising rows in pieces of at most most_rows, their shards mapped."""
+        """The rising rows in pieces of at most most_rows."""
         if not len(rows_N):
             return []
         first, last = np.searchsorted(self._reader.starts, rows_N[[0, -1]], side="right") - 1
         bounds = np.searchsorted(rows_N, self._reader.starts[first : last + 2]).tolist()
         parts = [(first + place, *part) for place, part in enumerate(pairwise(bounds)) if part[0] < part[1]]
-        self._map([shard for shard, _, _ in parts])
         return [
             Piece(shard, low, min(low + most_rows, stop))
             for shard, start, stop in parts
             for low in range(start, stop, most_rows)
         ]
-
-    def _map(self, shards: Sequence[int]) -> None:
-        import torch
-
-        for shard in shards:
-            if shard not in self._shards:
-                # By DLPack, since torch warns of read-only memory in numpy's hands; nothing writes to it.
-                values: Tensor = torch.utils.dlpack.from_dlpack(
-                    pa.array(self._reader.vectors(self.name, shard).reshape(-1))
-                )
-                self._shards[shard] = values.view(-1, self.view.dim)
 
     def load(self, rows_N: np.ndarray, buffer_BD: "Tensor") -> Iterator["Tensor"]:
         """The rising rows as float32 [row, dim], in turn: widened into the buffer, or where they lie if they are
@@ -126,7 +117,7 @@ class ViewRows:
         """The same of float16 embeddings by a loop made for it; of one that is not finite, any numbers."""
         from features.nearest_kernels import widen_rows
 
-        numbers, places_N = self._reader.places(self.name, rows_N)
+        numbers, places_N, _maps = self._reader.places(self.name, rows_N)
         for start in range(0, len(rows_N), buffer_BD.shape[0]):
             block_PD = buffer_BD[: len(rows_N) - start]
             widen_rows(numbers.view(np.int16), places_N[start : start + len(block_PD)], block_PD.numpy())
@@ -135,7 +126,13 @@ class ViewRows:
     def _stored(self, shard: int, rows_P: np.ndarray) -> "Tensor":
         import torch
 
-        start, stored_ND = int(self._reader.starts[shard]), self._shards[shard]
+        stored_ND = self._tensors.get(shard)
+        if stored_ND is None:
+            # By DLPack, since torch warns of read-only memory in numpy's hands; nothing writes to it.
+            values = pa.array(self._reader.vectors(self.name, shard).reshape(-1))
+            tensor: Tensor = torch.utils.dlpack.from_dlpack(values)
+            stored_ND = self._tensors.keep(shard, tensor.view(-1, self.view.dim))
+        start = int(self._reader.starts[shard])
         first, stop = int(rows_P[0]) - start, int(rows_P[-1]) - start + 1
         if stop - first == len(rows_P):
             return stored_ND if len(rows_P) == stored_ND.shape[0] else stored_ND[first:stop]
@@ -153,7 +150,7 @@ class ViewRows:
         """Write the products of float16 embeddings with queries, both float32; of one not finite, any number."""
         from features.nearest_kernels import multiply_rows
 
-        numbers, places_B = self._reader.places(self.name, rows_B)
+        numbers, places_B, _maps = self._reader.places(self.name, rows_B)
         multiply_rows(numbers.view(np.int16), places_B, queries_QD, products_BQ)
 
     def known_norms(self, rows_B: np.ndarray) -> np.ndarray | None:

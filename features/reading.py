@@ -20,15 +20,16 @@ from features.shards import Shard, read_shard
 from features.view import StoredView
 
 _KEPT_TABLES = 4096  # of samples, and of views; a few kilobytes each
+_KEPT_KEYS = 1024  # of shards
+_MOST_MAPS = 24_576  # of vectors: with the tables and keys, half of what Linux lets a process have (vm.max_map_count)
 
 
 class ShardReader:
     """The shards of one version of a store. A row is a sample's place in key order over all shards.
 
-    Each file that was asked for stays mapped, and of the tables over them the last few thousand: memory holds less than
-    a kilobyte a file beside those, and no row, for pages that were read are the system's. Linux lets a process have
-    65,530 maps (vm.max_map_count), and one more is a StoreError: at 256 samples a shard that is 16 million samples of
-    one view, or 3 million with four views and the sample table.
+    A file is mapped when it is first asked for, and what was asked for last stays mapped: the vectors of 24,576 files,
+    over all views, and tables over a few thousand. Memory holds less than a kilobyte for each of those, and no row, for
+    pages that were read are the system's.
     Pickled, it opens the same version again.
     """
 
@@ -40,10 +41,9 @@ class ShardReader:
         self.starts = np.cumsum([0, *(shard.num_rows for shard in self.shards)])
         self._samples: Recent[int, pa.Table] = Recent(_KEPT_TABLES)
         self._columns: Recent[tuple[str, int], pa.Table] = Recent(_KEPT_TABLES)
-        self._keys: dict[int, pa.Array] = {}
-        self._vectors: dict[tuple[str, int], np.ndarray] = {}
+        self._keys: Recent[int, pa.Array] = Recent(_KEPT_KEYS)
         self._mapped: dict[str, MappedVectors] = {}
-        self._search = KeySearch(self.shards, self.starts, files.folder, self._keys)
+        self._search = KeySearch(self.shards, self.starts, files.folder)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _open_again, (self.files,)
@@ -87,26 +87,27 @@ class ShardReader:
             _check_lengths(self.folder / name / file, table)
         return table
 
-    def _glance(self, name: str, index: int) -> None:
-        """Keep the keys of a view's shard, and the vectors if it is pooled; a table takes six times as much memory."""
-        view, table = self.view(name), self._columns.get((name, index)) or self.open_columns(name, index)
-        # What came first stays, also where two threads open the same shard: addresses in its map are handed out.
-        self._keys.setdefault(index, table["key"].chunk(0))
-        if not view.is_sequence:
-            embedding = table["embedding"].chunk(0)
-            # The buffer itself, since pyarrow's to_numpy() imports pandas.
-            vectors = np.frombuffer(embedding.buffers()[-1], view.dtype, len(embedding) * view.dim)
-            self._vectors.setdefault((name, index), vectors.reshape(-1, view.dim))
+    def _open_vectors(self, name: str, index: int) -> np.ndarray:
+        """[row, dim], a pooled view's shard, mapped anew; its keys, which are at hand then, are kept."""
+        # Of the table, which takes six times as much memory, nothing is.
+        table = self._columns.get((name, index)) or self.open_columns(name, index)
+        self._keys.keep(index, table["key"].chunk(0))
+        embedding, view = table["embedding"].chunk(0), self.views[name]
+        # The buffer itself, since pyarrow's to_numpy() imports pandas.
+        vectors = np.frombuffer(embedding.buffers()[-1], view.dtype, len(embedding) * view.dim)
+        return vectors.reshape(-1, view.dim)
 
     def keys(self, index: int, view: str | None = None) -> pa.Array:
         """The keys of a shard, read from the view's file or, by default, from that of the samples."""
-        if index not in self._keys:
-            if view is None:
-                column = self.samples(index)["key"]
-                self._keys[index] = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-            else:
-                self._glance(view, index)
-        return self._keys[index]
+        if (kept := self._keys.get(index)) is not None:
+            return kept
+        if view is None:
+            column = self.samples(index)["key"]
+            return self._keys.keep(index, column.chunk(0) if column.num_chunks == 1 else column.combine_chunks())
+        if self.views[view].is_sequence:
+            return self._keys.keep(index, self.open_columns(view, index)["key"].chunk(0))
+        self._maps(view).keep(index, self._open_vectors(view, index))  # which are asked for next
+        return self.keys(index, view)
 
     def key_at(self, row: int) -> str:
         """The key of a row."""
@@ -115,9 +116,7 @@ class ShardReader:
 
     def vectors(self, name: str, index: int) -> np.ndarray:
         """[row, dim], a pooled view's shard over its memory map; NaN where absent."""
-        if (name, index) not in self._vectors:
-            self._glance(name, index)
-        return self._vectors[name, index]
+        return self._maps(name).vectors(index, partial(self._open_vectors, name))
 
     def sequence_vectors(self, name: str, index: int) -> tuple[np.ndarray, np.ndarray]:
         """[vector, dim] and int64 [vector], all vectors of a sequence view's shard and the row each belongs to."""
@@ -139,7 +138,7 @@ class ShardReader:
         rows_N = rows_N.astype(np.int64, copy=False)  # places in memory are computed from them, and must not overflow
         if np.count_nonzero(rows_N < 0):
             raise IndexError(f"row {rows_N.min()}; rows are counted from 0 to below {self.num_rows}")
-        return self._maps(name).gather(rows_N, self._shard_of_rows[rows_N], partial(self.vectors, name))
+        return self._maps(name).gather(rows_N, self._shard_of_rows[rows_N], partial(self._open_vectors, name))
 
     def get(self, name: str, keys: Sequence[str]) -> np.ndarray:
         """[key, dim], a pooled view at keys; else as gather() and locate()."""
@@ -154,19 +153,25 @@ class ShardReader:
 
     def _gather_keys(self, name: str, keys: Sequence[str]) -> np.ndarray:
         rows_K, shards_K = self._search.locate(keys, lambda index: self.keys(index, name))
-        return self._maps(name).gather(rows_K, shards_K, partial(self.vectors, name))
+        return self._maps(name).gather(rows_K, shards_K, partial(self._open_vectors, name))
 
-    def places(self, name: str, rows_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A pooled view's numbers as one array over all maps, and int64 [n], where the vectors of rows begin there.
+    def places(self, name: str, rows_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, Any]:
+        """A pooled view's numbers as one array over all maps; int64 [n], where the vectors of rows begin there; and
+        what is to be held as long as they are read.
 
-        rows_N: int64, of the store. What lies between the vectors must not be touched.
+        rows_N: int64, of the store, at most rows_at_once(). What lies between the vectors must not be touched.
         """
-        return self._maps(name).places(rows_N, self._shard_of_rows[rows_N], partial(self.vectors, name))
+        return self._maps(name).places(rows_N, self._shard_of_rows[rows_N], partial(self._open_vectors, name))
+
+    def rows_at_once(self, name: str) -> int:
+        """Of how many rows, wherever they are, all files of a pooled view can be mapped at once."""
+        return self._maps(name).rows_at_once
 
     def _maps(self, name: str) -> MappedVectors:
         if name not in self._mapped:
             view = self.view(name)
-            self._mapped.setdefault(name, MappedVectors(self.starts, view.dim, view.dtype))
+            most_maps = max(2, _MOST_MAPS // sum(not view.is_sequence for view in self.views.values()))
+            self._mapped.setdefault(name, MappedVectors(self.starts, view.dim, view.dtype, most_maps=most_maps))
         return self._mapped[name]
 
     @cached_property

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features import key_tables
 from features.key_kernels import CLOSED
 from features.key_tables import KeyTables
 from features.mapping import MappedVectors
@@ -22,7 +23,7 @@ class Tables:
         self.shards = [keys[start:stop] for start, stop in pairwise(self.starts.tolist())]
         self.opened: list[int] = []
         self.tables = KeyTables([shard[0] for shard in self.shards], keys[-1], self.starts)
-        self.maps = MappedVectors(self.starts, 1, "float32")
+        self.maps = MappedVectors(self.starts, 1, "float32", most_maps=1000)
 
     def find(self, keys: Sequence[str]) -> list[int]:
         rows_K, shards_K = self.tables.find("\n".join(keys), len(keys), self._read)
@@ -31,9 +32,11 @@ class Tables:
         return rows_K.tolist()
 
     def open_maps(self) -> None:
-        self.kept = [np.arange(start, stop, dtype=np.float32)[:, None] for start, stop in pairwise(self.starts)]
         rows_N = self.starts[:-1]
-        self.maps.gather(rows_N, np.arange(len(rows_N)), self.kept.__getitem__)
+        self.maps.gather(rows_N, np.arange(len(rows_N)), self._read_vectors)
+
+    def _read_vectors(self, shard: int) -> np.ndarray:
+        return np.arange(*self.starts[shard : shard + 2], dtype=np.float32)[:, None]
 
     def _read(self, shard: int) -> pa.Array:
         self.opened.append(shard)
@@ -115,7 +118,8 @@ def test_fetch_copies_vectors_of_any_length(dim: int) -> None:
     vectors = np.random.default_rng(0).standard_normal((50, dim)).astype(np.float16)
     keys = [f"{number:02}" for number in range(50)]
     starts = np.array([0, 50])
-    tables, maps = KeyTables(["00"], "49", starts), MappedVectors(starts, dim, "float16")
+    tables = KeyTables(["00"], "49", starts)
+    maps = MappedVectors(starts, dim, "float16", most_maps=2)
     tables.find("07", 1, lambda _: pa.array(keys))
     maps.gather(np.array([0]), np.array([0]), lambda _: vectors)
 
@@ -148,3 +152,15 @@ def test_keys_that_a_table_cannot_tell_apart_leave_their_shard_closed() -> None:
     found = tables.find("a\nd\nc", 3, shards.__getitem__)
     assert found[0].tolist() == [CLOSED, 3, 2]
     assert tables.find("a\nd", 2, shards.__getitem__)[0].tolist() == [CLOSED, 3]
+
+
+def test_tables_are_forgotten_where_they_take_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_tables, "_MOST_SLOTS", 100)
+    keys = [f"{number:03}" for number in range(1000)]
+    tables = Tables(keys, 20)
+
+    for _ in range(2):
+        for start in range(0, 1000, 40):
+            assert tables.find(keys[start : start + 40]) == list(range(start, start + 40))
+    assert 100 <= len(tables.opened) <= 200  # a shard that is forgotten while others of a call are opened is read twice
+    assert CLOSED in tables.find(keys)  # whoever asks for more at once searches for the rest

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import features
+from features import key_tables, keys, nearest_rows, reading
 from features.errors import PlaitError, ShardError, StoreError
 from features.shards import read_shard
 from features.store import Store
@@ -153,6 +154,26 @@ def test_files_that_find_no_room_in_memory_name_the_cure(tmp_path: Path) -> None
             read_shard(path)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def test_few_files_stay_mapped_whatever_is_asked(copied: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_MOST_MAPS", 4)
+    monkeypatch.setattr(reading, "_KEPT_KEYS", 2)
+    monkeypatch.setattr(reading, "_KEPT_TABLES", 2)
+    monkeypatch.setattr(nearest_rows, "_KEPT_TENSORS", 2)
+    monkeypatch.setattr(nearest_rows, "_LOOP_PAYS_OFF", 0)
+    monkeypatch.setattr(keys, "_FEW", 60)  # so that keys are searched for at first, and found in tables then
+    monkeypatch.setattr(key_tables, "_MOST_SLOTS", 40)
+    bounded, whole = features.open(copied), store.get(KEYS, "image")
+    expected = store.nearest("image", [1.0, 2, 3, 5], k=20)
+
+    for seed in range(6):
+        order = np.random.default_rng(seed).permutation(NUM_SAMPLES)
+        for rows in np.split(order, [1, 3, 30]):
+            found = bounded.get([KEYS[row] for row in rows], "image")
+            assert np.array_equal(found, whole[rows], equal_nan=True)
+        assert bounded.nearest("image", [1.0, 2, 3, 5], k=20).equals(expected)
+        assert Path("/proc/self/maps").read_text().count(f"{copied}/image/") < len(store.manifest.shards) / 2
 
 
 def _ask(store: Store) -> Iterator[object]:
