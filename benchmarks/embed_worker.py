@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from encoding.busy import GpuWatch
 from encoding.tasks import TASKS, media_paths
 
 _WARM_UP = 8  # samples, so that no library is imported while the clock runs
@@ -35,13 +36,14 @@ def main() -> None:
     kind(task, paths[:_WARM_UP], folder / "warm").run()
     model_bytes = _resident_bytes()  # of the model, its libraries and what they keep
     timed = kind(task, paths, folder / "timed")
-    started_s = time.monotonic()
-    vectors = timed.run()
-    seconds = time.monotonic() - started_s
+    with GpuWatch(task.device) as gpu:
+        started_s = time.monotonic()
+        vectors = timed.run()
+        seconds = time.monotonic() - started_s
     if vectors is not None:
         np.save(folder / "vectors.npy", vectors)
     peak_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = {"seconds": seconds, "peak_bytes": peak_bytes, "model_bytes": model_bytes}
+    found = {"seconds": seconds, "peak_bytes": peak_bytes, "model_bytes": model_bytes, "busy_percent": gpu.percent}
     print(json.dumps(found), file=answers, flush=True)
 
 

@@ -18,6 +18,7 @@ from encoding.models import Network, load_network, load_shaper
 from encoding.tasks import Task
 
 _BATCH_SIZES = (1, 8, 32)
+_BATCH_SIZES_ON_GPU = (32, 64, 128, 256)
 _TRIED_S = 0.5  # for each of the choices
 _FEW = 64  # samples that are not worth it
 _CORES = len(os.sched_getaffinity(0))
@@ -48,14 +49,17 @@ class Way:
         return [self.order[start : start + batch_size] for start in range(0, len(self.order), batch_size)]
 
     def _collate(self, places: list[int]) -> Any:
-        return self.shaper.collate([self.samples[place] for place in places])
+        batch = self.shaper.collate([self.samples[place] for place in places])
+        return batch.to(self.task.device) if self.task.is_for_gpu else batch  # what is measured is the model alone
 
     def _fastest(self) -> tuple[int, int]:
         """Batch size and number of loops."""
         if len(self.samples) <= _FEW:
             return 1, _CORES
         network = load_network(self.task)
-        return max(product(_BATCH_SIZES, {1, _CORES}), key=lambda choice: self._speed(network, *choice))
+        sizes = _BATCH_SIZES_ON_GPU if self.task.is_for_gpu else _BATCH_SIZES
+        choices = [(size, loops) for size, loops in product(sizes, {1, _CORES}) if size * loops < len(self.samples)]
+        return max(choices, key=lambda choice: self._speed(network, *choice))
 
     def _speed(self, network: Network, batch_size: int, num_loops: int) -> float:
         """Size encoded in a second, over batches from all over the order, so that lengths are as in the whole."""

@@ -45,7 +45,7 @@ def load_shaper(task: Task) -> Shaper:
 
 def load_network(task: Task) -> Network:
     """The task's model in memory."""
-    return _NETWORKS[task.modality]()
+    return _PicturesOnDevice(task.device) if task.is_for_gpu else _NETWORKS[task.modality]()
 
 
 class _SentenceShaper:
@@ -110,6 +110,26 @@ class _Pictures:
 
         with torch.inference_mode():
             return self.model(pixels_BCHW.contiguous(memory_format=torch.channels_last)).numpy()
+
+
+class _PicturesOnDevice(_Pictures):
+    """The same in as plain float32 as Plait's."""
+
+    def __init__(self, device: str) -> None:
+        import torch
+
+        super().__init__()
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+        self.device = device
+        self.model.to(device)
+
+    def encode(self, pixels_BCHW: Any) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode():
+            on_device_BCHW = pixels_BCHW.to(self.device, memory_format=torch.channels_last)
+            return self.model(on_device_BCHW).cpu().numpy()
 
 
 class _ClipShaper(_PictureShaper):

@@ -20,7 +20,7 @@ class Way:
 
     def __init__(self, task: Task, paths: list[Path], folder: Path) -> None:
         view = ViewParams(input=task.modality, dtype="float32", **task.view)
-        self.params = EmbedParams(device="cpu", shard_samples=256, views={"view": view}, max_reject_ratio=0.0)
+        self.params = EmbedParams(device=task.device, shard_samples=256, views={"view": view}, max_reject_ratio=0.0)
         self.folder = folder
         self.segments = publish_samples(task, paths, folder / "align")
         self.ingest = publish_no_sources(folder / "ingest")

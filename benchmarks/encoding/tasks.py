@@ -9,7 +9,8 @@ from typing import Any
 class Task:
     """One model over one kind of media; view: what params.yaml would declare.
 
-    number, quick_number: of samples, in a full run and in a quick one; batch_size: where a way leaves it to its user.
+    number, quick_number: of samples, in a full run and in a quick one; batch_size: where a way leaves it to its user;
+    is_for_gpu: whether the model runs on a GPU, or in a quick run where there is none on the CPU in its place.
     """
 
     name: str
@@ -18,8 +19,18 @@ class Task:
     quick_number: int
     view: dict[str, Any]
     batch_size: int = 32
+    is_for_gpu: bool = False
+
+    @property
+    def device(self) -> str:
+        if not self.is_for_gpu:
+            return "cpu"
+        import torch  # by no process of the other tasks that has no use for it
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+_ON_GPU = {"encoder": "efficientnet-lite0", "options": {"batch_size": 64}}
 TASKS = {
     task.name: task
     for task in (
@@ -27,6 +38,7 @@ TASKS = {
         Task("EfficientNet-Lite0, JPEGs", "image", 5_000, 100, {"encoder": "efficientnet-lite0"}),
         Task("log-mel and MFCC, clips", "audio", 5_000, 1_000, {"encoder": "logmel-mfcc", "pooling": "mean_std"}),
         Task("EfficientNet-Lite0, frames of clips", "video", 200, 8, {"encoder": "efficientnet-lite0"}, 4),
+        Task("EfficientNet-Lite0, JPEGs, on a GPU", "image", 5_000, 128, _ON_GPU, 64, is_for_gpu=True),
     )
 }
 

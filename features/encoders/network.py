@@ -99,8 +99,11 @@ class NetworkEncoder:
         import torch
 
         forward = self._loaded().forward
+        units = torch.from_numpy(units_B)
+        if self._device != "cpu":
+            units = units.pin_memory()  # so that it is copied while the device works for another thread
         with torch.inference_mode():
-            vectors = forward(torch.from_numpy(units_B).to(self._device)).float().cpu()
+            vectors = forward(units.to(self._device, non_blocking=True)).float().cpu()
         vectors_BTD = vectors.numpy().reshape(len(units_B), -1, vectors.shape[-1])
         return list(vectors_BTD)
 

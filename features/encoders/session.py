@@ -23,6 +23,7 @@ _OPEN_BATCHES = 64  # samples of one feed that may be under way, in batches: bou
 # Samples that a thread prepares in one go: to hand each text over alone takes longer than to prepare it.
 _AT_ONCE = {"text": 16, "image": 1, "audio": 16, "video": 1}
 _QUEUED_BATCHES = 2  # that wait for each thread that runs the model
+_THREADS_A_GPU = 2  # one fills and copies its batch while the other's is computed
 _ALONE_BYTES = 8 << 20  # of units that one thread holds to encode them in one go: long clips go one by one
 
 Encode = Callable[[Encoder, Sequence[Any], BatchSize], list[Outcome]]
@@ -58,7 +59,7 @@ class Session:
         for encoder in encoders:
             self._models.put(_Model(encoder))
         self._decoders = ThreadPoolExecutor(num_decoders, "decode", initializer=_use_one_thread)
-        self._runners = ThreadPoolExecutor(len(encoders), "model", initializer=_use_one_thread)
+        self._runners = ThreadPoolExecutor(len(encoders), "model", initializer=_use_own_streams)
         self._room = threading.BoundedSemaphore((1 + _QUEUED_BATCHES) * len(encoders))
         self._is_cpu = is_cpu
         self._at_once = min(_AT_ONCE[modality] for modality in self._encoder.inputs)
@@ -262,7 +263,8 @@ def encode_samples(
 
 
 def open_session(encoder: Encoder, device: str, *, threads: int) -> Session:
-    """A session over the model, loaded: on a CPU so many threads run one copy of it, and each GPU has its own."""
+    """A session over the model, loaded: on a CPU so many threads run one copy of it, and each GPU has its own, run by
+    two."""
     if device != "cuda":
         encoder.load(device)
         return Session([encoder] * threads, num_decoders=threads, is_cpu=True)
@@ -271,10 +273,20 @@ def open_session(encoder: Encoder, device: str, *, threads: int) -> Session:
     copies = [pickle.loads(pickle.dumps(encoder)) for _ in range(max(1, torch.cuda.device_count()))]
     for index, copy in enumerate(copies):
         copy.load(f"cuda:{index}")
-    return Session(copies, num_decoders=max(threads, len(os.sched_getaffinity(0))))
+        torch.cuda.synchronize(index)  # the threads that run it do not wait for this one's stream
+    return Session(copies * _THREADS_A_GPU, num_decoders=max(threads, len(os.sched_getaffinity(0))))
 
 
 def _use_one_thread() -> None:
     """Let torch work on the thread that calls it: there is one of them for each processor already."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+def _use_own_streams() -> None:
+    """The same, and let each GPU work on what this thread gives it without waiting for what others do."""
+    _use_one_thread()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        for index in range(torch.cuda.device_count()):
+            torch.cuda.set_stream(torch.cuda.Stream(index))

@@ -1,0 +1,42 @@
+"""How busy a GPU is while a way runs."""
+
+import threading
+from types import TracebackType
+
+_EVERY_S = 0.1  # NVML's own figure is over the last sixth of a second, or up to a second
+
+
+class GpuWatch:
+    """Asks NVML for the share of the time in which a kernel ran, on a thread of its own, while the block runs."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._percents: list[int] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    @property
+    def percent(self) -> float | None:
+        """The mean, None where there is no GPU or no nvidia-ml-py to ask."""
+        return sum(self._percents) / len(self._percents) if self._percents else None
+
+    def __enter__(self) -> "GpuWatch":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        if self._device != "cuda":
+            return
+        import torch
+
+        while not self._stop.wait(_EVERY_S):
+            try:
+                self._percents.append(torch.cuda.utilization())
+            except ModuleNotFoundError:
+                return
