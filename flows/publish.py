@@ -165,8 +165,12 @@ def _changed(project: Path, *names: str) -> list[str]:
 
 
 def _check_fresh(repo: Any) -> None:
-    """Raise PublishError if an output is not what dvc.yaml would make now, or DVC's cache does not have it."""
-    for stage, changes in repo.status().items():
+    """Raise PublishError if an output is not what 'dvc repro' would make now, or DVC's cache does not have it. A graph
+    in a folder below counts as far as the project's needs its outputs: the demo's does not where the source is another.
+    """
+    graphs = [stage.path for stage in repo.index.stages if Path(stage.path).parent == Path(repo.root_dir)]
+    added = [stage.path for stage in repo.index.stages if stage.path.endswith(".dvc")]
+    for stage, changes in repo.status(targets=sorted({*graphs, *added}), with_deps=True).items():
         found = [_described(change) for change in changes if change != "always changed"]
         if found:
             raise PublishError(f"stage {stage} is not up to date ({'; '.join(found)}): run 'dvc repro'")

@@ -149,6 +149,21 @@ def test_publish_refuses_outputs_that_are_not_up_to_date(project: Path, publish:
     assert "stage embed is not up to date (changed deps: params.yaml embed modified): run 'dvc repro'" in err
 
 
+def test_publish_passes_over_a_graph_that_is_not_needed(project: Path, publish: Publish) -> None:
+    """As the demo's, where the source is one's own; one whose output the project's graph needs counts."""
+    (project / "demo").mkdir()
+    (project / "demo" / "dvc.yaml").write_text("stages: {demo: {cmd: mkdir -p made, outs: [made]}}\n")
+    (project / ".gitignore").write_text("/data/\n/demo/made\n")
+    git(project, "add", ".")
+    git(project, "commit", "--quiet", "-m", "Beside the graph")
+    assert publish("--tag", "v1")[0] == 0
+
+    graph = (project / "dvc.yaml").read_text()
+    (project / "dvc.yaml").write_text(graph.replace("deps: [source,", "deps: [demo/made, source,"))
+    git(project, "commit", "--quiet", "-am", "Needs it")
+    assert "stage demo/dvc.yaml:demo is not up to date" in publish()[2]
+
+
 def test_publish_refuses_an_edited_store(project: Path, publish: Publish) -> None:
     shard = next((project / "data" / "features" / "image").iterdir())
     shard.chmod(0o644)
