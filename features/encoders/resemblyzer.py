@@ -49,11 +49,12 @@ def make_resemblyzer(model: str, view: View) -> Encoder:
         modules=("resemblyzer",),
         libraries=("torchaudio",),
         bring=partial(_bring, is_each),
-        about={"rate_hz": RATE_HZ, "dim": DIM, "vectors_hz": RATE_HZ / PART_HOP},
+        about={"rate_hz": RATE_HZ, "dim": DIM, "vectors_hz": round(RATE_HZ / PART_HOP, 3)},
     )
 
 
 def _digest() -> str:
+    _find()
     return RESEMBLYZER_SHA256
 
 
@@ -85,6 +86,13 @@ def _bring(is_each: bool, device: str) -> Network:
     return Network(partial(_prepare, is_each), forward, DIM, layers)
 
 
+def _find() -> Path:
+    spec = find_spec("resemblyzer")  # not imported: that fails with current releases of what it imports
+    path = Path(spec.origin if spec and spec.origin else "resemblyzer").parent / "pretrained.pt"
+    check_pinned(path, RESEMBLYZER_SHA256, "pip install --no-deps resemblyzer==0.1.4")
+    return path
+
+
 def _load() -> nn.ModuleDict:
     """The layers of the package's model. Its training's own state is in the file too, and left there."""
     import torch
@@ -93,10 +101,7 @@ def _load() -> nn.ModuleDict:
     layers = nn.ModuleDict(
         {"lstm": nn.LSTM(NUM_MELS, DIM, num_layers=3, batch_first=True), "linear": nn.Linear(DIM, DIM)}
     )
-    spec = find_spec("resemblyzer")  # not imported: that fails with current releases of what it imports
-    path = Path(spec.origin if spec and spec.origin else "resemblyzer").parent / "pretrained.pt"
-    check_pinned(path, RESEMBLYZER_SHA256, "pip install --no-deps resemblyzer==0.1.4")
-    state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
+    state = torch.load(_find(), map_location="cpu", weights_only=True)["model_state"]
     layers.load_state_dict({name: state[name] for name in layers.state_dict()})
     return layers
 

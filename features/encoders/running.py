@@ -65,8 +65,10 @@ def _quantise(model: nn.Module | None) -> None:
     """Replace the model's linear layers by ones of 8-bit weights; activations are scaled batch by batch."""
     import torch
 
-    if model is None:
-        raise EncoderError("precision 'int8' needs a network with linear layers: this encoder has none")
+    if model is None or not any(isinstance(layer, torch.nn.Linear) for layer in model.modules()):
+        raise EncoderError(
+            "precision 'int8' needs a network with linear layers, and this one has none: choose 'bfloat16' or 'float32'"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch would have users of torchao instead; its releases are pinned here
         quantisation = torch.ao.quantization
@@ -89,8 +91,8 @@ def take_running(view: View) -> tuple[View, Running]:
 
 
 def check_device(view: View, device: str) -> None:
-    """Raise EncoderError if the view's precision is not for the device."""
-    precision = view.options.get("precision", "")
+    """Raise EncoderError if the view's precision is unknown or not for the device."""
+    precision = take_running(view)[1].precision
     wanted = _DEVICES.get(precision, device)
     if wanted != device:
         raise EncoderError(

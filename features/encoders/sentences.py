@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from features.encoders.base import Encoder
 from features.encoders.network import Network, NetworkEncoder, settle
 from features.encoders.options import read_options
-from features.encoders.tokens import TokenEncoder, make_tokenize, prepare_text
-from features.encoders.weights import digest_weights, find_folder, local_folder
+from features.encoders.tokens import TokenEncoder, check_vocabulary, make_tokenize, prepare_text
+from features.encoders.weights import digest_weights, find_folder, loading, local_folder, read_settings
 from features.errors import EncoderError
 from features.view import View
 
@@ -27,8 +26,10 @@ _BATCH_TOKENS = 384  # in a batch: with fewer a model takes longer for each, wit
 _POOLING = {"mean": "mean", "cls": "cls", "last": "lasttoken"}  # of the library, by the option tokens
 _LIMITS = {"config.json": "max_position_embeddings", "tokenizer_config.json": "model_max_length"}
 
-Load = Callable[[Path, str], "SentenceTransformer"]
-"""Brings a local folder's model to a device."""
+_UNUSED = "pooler."  # weights of a layer behind the tokens' vectors, which many checkpoints leave out
+
+Load = Callable[[Path], "SentenceTransformer"]
+"""Brings a local folder's model into memory."""
 
 
 def make_sentence_transformer(model: str, view: View) -> Encoder:
@@ -95,10 +96,7 @@ def text_encoder(
 
 def _about(folder: Path | None) -> dict[str, Any]:
     """How many tokens of a text the model in a folder reads, as far as its settings tell."""
-    limits = []
-    for file, name in _LIMITS.items():
-        if folder is not None and (folder / file).is_file():
-            limits.append(json.loads((folder / file).read_bytes()).get(name))
+    limits = [] if folder is None else [read_settings(folder / file).get(name) for file, name in _LIMITS.items()]
     known = [limit for limit in limits if isinstance(limit, int)]
     return {"max_tokens": min(known)} if known else {}
 
@@ -109,29 +107,41 @@ def _folder_digest(find: Callable[[], Path], encoder: str) -> str:
 
 def _bring_folder(find: Callable[[], Path], load: Load, is_each: bool, device: str) -> Network:
     folder = find()
-    try:
-        model = load(folder, device)
-    except (OSError, ValueError) as error:
-        raise EncoderError(f"{folder} holds no text model that loads: {str(error).splitlines()[0]}") from error
+    with loading(folder, "text model"):
+        model = load(folder)
+        check_vocabulary(model.tokenizer, folder)
+    _check_whole(model, folder)
     return sentence_network(model, device, has_token_vectors=is_each)
 
 
-def load_sentence_transformer(folder: Path, device: str) -> SentenceTransformer:
+def _check_whole(model: SentenceTransformer, folder: Path) -> None:
+    """Raise EncoderError if weights are missing: transformers makes random ones up, and only logs it."""
+    from transformers import PreTrainedModel
+
+    bodies = (part for part in model.modules() if isinstance(part, PreTrainedModel))
+    weights = (named for body in bodies for named in body.named_parameters())
+    # The library's own mark of what came from the files; while it loads it tells by it what is to be made up.
+    missing = sorted(name for name, weight in weights if not getattr(weight, "_is_hf_initialized", False))
+    if lost := [name for name in missing if not name.startswith(_UNUSED)]:
+        raise EncoderError(f"{folder} lacks weights of {lost[0]} ({len(lost)} in all): save the whole model there")
+
+
+def load_sentence_transformer(folder: Path) -> SentenceTransformer:
     """The model of a local folder, without asking any hub."""
     from sentence_transformers import SentenceTransformer
 
     _silence()
-    return SentenceTransformer(str(folder), device=device, local_files_only=True)
+    return SentenceTransformer(str(folder), device="cpu", local_files_only=True)
 
 
-def _load_transformer(pooling: str, folder: Path, device: str) -> SentenceTransformer:
+def _load_transformer(pooling: str, folder: Path) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
     _silence()
     local = {"local_files_only": True}
     tokens = Transformer(str(folder), model_kwargs=local, processor_kwargs=local, config_kwargs=local)
-    return SentenceTransformer(modules=[tokens, Pooling(tokens.get_embedding_dimension(), pooling)], device=device)
+    return SentenceTransformer(modules=[tokens, Pooling(tokens.get_embedding_dimension(), pooling)], device="cpu")
 
 
 def _silence() -> None:

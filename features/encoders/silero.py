@@ -45,6 +45,7 @@ def make_silero(model: str, view: View) -> Encoder:
 
 
 def _digest() -> str:
+    _find()
     return SILERO_SHA256
 
 
@@ -59,6 +60,13 @@ def _prepare(media: Media) -> Prepared:
 def _bring(device: str) -> Network:
     layers = settle(_load(), device)
     return Network(_prepare, partial(_speech, layers), 1, layers)
+
+
+def _find() -> Path:
+    spec = find_spec("silero_vad")  # to import it would set torch's number of threads
+    path = Path(spec.origin if spec and spec.origin else "silero_vad").parent / "data" / "silero_vad.jit"
+    check_pinned(path, SILERO_SHA256, "pip install -e '.[weights]'")
+    return path
 
 
 def _load() -> nn.ModuleDict:
@@ -76,10 +84,7 @@ def _load() -> nn.ModuleDict:
             "last": nn.Conv1d(128, 1, kernel_size=1),
         }
     )
-    spec = find_spec("silero_vad")  # to import it would set torch's number of threads
-    path = Path(spec.origin if spec and spec.origin else "silero_vad").parent / "data" / "silero_vad.jit"
-    check_pinned(path, SILERO_SHA256, "pip install -e '.[weights]'")
-    layers.load_state_dict(_read_archive(path, layers.state_dict()))
+    layers.load_state_dict(_read_archive(_find(), layers.state_dict()))
     return layers
 
 

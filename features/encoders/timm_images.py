@@ -13,7 +13,7 @@ from features.encoders.base import Encoder
 from features.encoders.images import as_array, prepare_images, run_on_images
 from features.encoders.network import Network, NetworkEncoder
 from features.encoders.options import read_options
-from features.encoders.weights import digest_weights, find_folder, find_weights_file, read_state
+from features.encoders.weights import digest_weights, find_folder, find_weights_file, loading, read_state
 from features.errors import EncoderError
 from features.view import View
 
@@ -108,7 +108,8 @@ def _bring(find: Callable[[], Path], name: str, size_px: int, device: str) -> Ne
     import timm
 
     path = find()
-    model = timm.create_model(name if path.is_file() else f"local-dir:{path}", pretrained=False, num_classes=0)
+    with loading(path, "timm model"):
+        model = timm.create_model(name if path.is_file() else f"local-dir:{path}", pretrained=False, num_classes=0)
     _load_body(model, path if path.is_file() else _weights_in(path))
     if size_px != _OWN_SIZE and model.pretrained_cfg.get("fixed_input_size"):
         model.set_input_size(img_size=size_px)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from features.encoders.base import Media, Prepared, TimedText
 from features.encoders.network import NetworkEncoder
 from features.encoders.token_times import token_times
+from features.errors import EncoderError
 from features.reasons import MediaError, Reason
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 _SHORTEST_STEP = 2
 _NUM_STEPS = 16  # of each size, from none; the next size is twice as large
 _MOST_PROBED = 1 << 14  # words: enough to reach the limit of a model that reads long texts
+_VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "tekken.json")
 _FIELDS = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "attention_mask"}
 
 NO_SPANS_T2 = np.zeros((0, 2), np.int64)
@@ -85,6 +88,16 @@ def padded_length(num_tokens: int, longest: int) -> int:
     while num_tokens > step * _NUM_STEPS:
         step *= 2
     return max(num_tokens, min(-(-num_tokens // step) * step, longest))
+
+
+def check_vocabulary(tokenizer: Any, folder: Path) -> None:
+    """Raise EncoderError if a tokenizer that has a vocabulary found none in its folder: transformers goes on with a
+    handful of special tokens then, and every text is the same to it."""
+    has_files = bool(getattr(tokenizer, "vocab_files_names", None))  # those that read bytes or characters have none
+    if has_files and not any(file for pattern in _VOCABULARIES for file in folder.rglob(pattern)):
+        raise EncoderError(
+            f"{folder} holds no vocabulary ({', '.join(_VOCABULARIES)}): save the model's tokenizer there, too"
+        )
 
 
 def make_tokenize(

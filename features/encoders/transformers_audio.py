@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.encoders.weights import local_folder
+from features.encoders.weights import local_folder, read_settings
 from features.errors import EncoderError
 from features.view import View
 
@@ -37,7 +36,7 @@ def load_model(folder: Path) -> Any:
 
 def check_layer(layer: int, view: View, folder: Path | None) -> None:
     """Raise EncoderError if the view asks for a layer that the model in the folder does not have."""
-    config = _settings(folder / "config.json") if folder else {}
+    config = read_settings(folder / "config.json") if folder else {}
     num_layers = config.get("encoder_layers", config.get("num_hidden_layers"))
     if num_layers is not None and layer > num_layers:
         raise EncoderError(
@@ -60,7 +59,7 @@ def about_audio(name: str) -> dict[str, Any]:
     folder = local_folder(name)
     if folder is None:
         return {}
-    config, extractor = (_settings(folder / file) for file in ("config.json", "preprocessor_config.json"))
+    config, extractor = (read_settings(folder / file) for file in ("config.json", "preprocessor_config.json"))
     rate_hz, dim = extractor.get("sampling_rate"), next((config[key] for key in _DIMS if key in config), None)
     known = {"rate_hz": rate_hz, "dim": dim}
     if rate_hz and "conv_stride" in config:
@@ -68,8 +67,3 @@ def about_audio(name: str) -> dict[str, Any]:
     elif "max_source_positions" in config and "chunk_length" in extractor:
         known["vectors_hz"] = config["max_source_positions"] / extractor["chunk_length"]
     return {what: value for what, value in known.items() if value is not None}
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    settings: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
-    return settings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from features.encoders.images import prepare_images
 from features.encoders.network import Network, NetworkEncoder, settle
 from features.encoders.options import read_options
 from features.encoders.transformers_clips import clip_network, is_of_clips
-from features.encoders.weights import digest_weights, find_folder, local_folder
+from features.encoders.weights import digest_weights, find_folder, loading, local_folder, read_settings
 from features.errors import EncoderError
 from features.view import View
 
@@ -56,9 +55,7 @@ def _digest(find: Callable[[], Path], encoder: str) -> str:
 
 def _about(name: str) -> dict[str, Any]:
     folder = local_folder(name)
-    if folder is None or not (folder / "config.json").is_file():
-        return {}
-    config = json.loads((folder / "config.json").read_text())
+    config = {} if folder is None else read_settings(folder / "config.json")
     return {what: config[key] for what, key in _ABOUT.items() if isinstance(config.get(key), int)}
 
 
@@ -68,11 +65,9 @@ def _bring(find: Callable[[], Path], modality: str, sampling: dict[str, float], 
 
     folder = find()
     disable_progress_bar()
-    try:
+    with loading(folder, "vision model"):
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
         model, has_pooler = _load(folder)
-    except (OSError, ValueError) as error:
-        raise EncoderError(f"{folder} holds no vision model that loads: {str(error).splitlines()[0]}") from error
     settle(model, device)
     config: Any = model.config
     kind = str(config.model_type)

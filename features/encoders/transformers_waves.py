@@ -15,7 +15,7 @@ from features.encoders.network import Network, NetworkEncoder, settle
 from features.encoders.options import read_options
 from features.encoders.transformers_audio import LAST, about_audio, check_layer, load_model, output_of_layer
 from features.encoders.waves import prepare_windows, receptive_field
-from features.encoders.weights import digest_weights, find_folder, local_folder
+from features.encoders.weights import digest_weights, find_folder, loading, local_folder
 from features.encoders.whisper import whisper_network
 from features.errors import EncoderError
 from features.view import View
@@ -52,11 +52,9 @@ def _bring(find: Callable[[], Path], layer: int, view: View, device: str) -> Net
 
     folder = find()
     check_layer(layer, view, folder)  # what the name meant was perhaps not here before
-    try:
+    with loading(folder, "audio model"):
         extractor = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
         model = load_model(folder)
-    except (OSError, ValueError) as error:
-        raise EncoderError(f"{folder} holds no audio model that loads: {str(error).splitlines()[0]}") from error
     kind = model.config.model_type
     if kind == "whisper":
         return whisper_network(model.get_encoder(), extractor, layer, device)

