@@ -12,7 +12,7 @@ import pyarrow as pa
 from features.encoders.base import Encoded
 from features.encoders.catalogue import make_encoder
 from features.encoders.pooling import pool
-from features.encoders.running import take_running
+from features.encoders.running import check_device, take_running
 from features.encoders.session import open_session
 from features.errors import EncoderError, StageError
 from features.view import View
@@ -41,7 +41,8 @@ def measure_precision(
 ) -> PrecisionEffect:
     """Encode samples, spread evenly over the keys, as the view says and in plain float32.
 
-    Raises EncoderError if the view is not declared or is plain, StageError if there are no samples for it.
+    Raises EncoderError if the view is not declared, is plain or is not for the device, StageError if there are no
+    samples for it.
     """
     if name not in params.views:
         raise EncoderError(f"params.yaml declares no view {name!r}; it has {', '.join(params.views)}")
@@ -52,8 +53,9 @@ def measure_precision(
     plain, running = take_running(view)
     if running.is_plain:
         raise EncoderError(f"view {name!r} runs in plain float32: set its option precision or compile, to measure it")
-    samples = _choose(read_inventory(before), view.input, num_samples)
     device = choose_device(params.device)
+    check_device(view, device)
+    samples = _choose(read_inventory(before), view.input, num_samples)
     as_declared, seconds = _encode(view, samples, device, threads)
     exact, plain_seconds = _encode(replace(plain, pooling=view.pooling), samples, device, threads)
     lengths_N = np.linalg.norm(as_declared, axis=1) * np.linalg.norm(exact, axis=1)

@@ -10,7 +10,7 @@ import numpy as np
 import open_clip
 import torch
 from huggingface_hub import try_to_load_from_cache
-from open_clip.constants import HF_WEIGHTS_NAME
+from open_clip.constants import HF_CONFIG_NAME, HF_WEIGHTS_NAME
 from open_clip.pretrained import (
     _get_safe_alternatives,
     download_pretrained,
@@ -25,7 +25,7 @@ from features.encoders.images import prepare_images
 from features.encoders.network import Network, NetworkEncoder, settle
 from features.encoders.options import read_options
 from features.encoders.tokens import take_text
-from features.encoders.weights import digest_weights, find_weights_file, is_fetching, missing_weights
+from features.encoders.weights import LOAD_FAILURES, digest_weights, find_weights_file, is_fetching, missing_weights
 from features.errors import EncoderError
 from features.view import View
 
@@ -71,6 +71,10 @@ def _parse(model: str, encoder: str) -> tuple[str, str | None]:
     """open_clip's own two names: "local-dir:<folder>" and None, or a model and its pretrained tag or weights file."""
     folder = Path(model).expanduser()
     if folder.is_dir():
+        if not (folder / HF_CONFIG_NAME).is_file():
+            raise EncoderError(
+                f"encoder {encoder!r}: {folder} holds no {HF_CONFIG_NAME}: save an open_clip model there"
+            )
         return f"local-dir:{folder.resolve()}", None
     name, _, pretrained = model.partition("/")
     if name not in open_clip.list_models():
@@ -124,7 +128,7 @@ def _bring(
 ) -> Network:
     try:
         return network(name, pretrained, device)
-    except (OSError, RuntimeError, ValueError) as error:
+    except LOAD_FAILURES as error:
         raise EncoderError(f"encoder {encoder!r} does not load: {' '.join(str(error).split())[:300]}") from error
 
 

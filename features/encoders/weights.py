@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -28,9 +29,9 @@ _OTHER_PATTERNS = ("*.json", "*.txt", "*.model")
 _HUB_PATTERNS = ["*.safetensors", *_OTHER_PATTERNS]
 
 # What libraries raise for files that are damaged, of another kind of model, or not all there.
-_LOAD_FAILURES = (
+LOAD_FAILURES = (
     *(OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ImportError, EOFError),
-    SafetensorError,
+    *(struct.error, SafetensorError, pickle.UnpicklingError),
 )
 _SHOWN_CHARS = 300  # of what a library says went wrong
 
@@ -157,7 +158,7 @@ def loading(path: Path, what: str) -> Iterator[None]:
         raise EncoderError(
             f"{path} has a weights file that is damaged or no plain tensors: save the model as safetensors"
         ) from error
-    except _LOAD_FAILURES as error:
+    except LOAD_FAILURES as error:
         said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:_SHOWN_CHARS]}"
         raise EncoderError(f"{path} holds no {what} that loads: {said}") from error
 
@@ -201,7 +202,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
+    except LOAD_FAILURES as error:
         raise EncoderError(
             f"{path} holds no plain tensors ({type(error).__name__}): save it with safetensors.torch.save_file"
         ) from error

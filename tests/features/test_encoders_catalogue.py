@@ -231,6 +231,14 @@ def test_read_state_runs_no_pickle(tmp_path):
         read_state(path)
 
 
+@pytest.mark.parametrize("content", [b"junk" * 100, b"\x80\x02junk", b"no tensors", b""])
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+def test_read_state_refuses_any_other_file(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(EncoderError, match="holds no plain tensors"):
+        read_state(tmp_path / name)
+
+
 def test_read_state_refuses_what_is_no_mapping_of_tensors(tmp_path):
     path = tmp_path / "weights.pth"
     torch.save({"epoch": 3}, path)

@@ -291,6 +291,14 @@ def test_text_model_whose_files_are_damaged_is_refused_in_one_line(bert_copy):
         load(f"transformers:{bert_copy}")
 
 
+def test_open_clip_folder_and_file_that_are_no_model_are_refused(tmp_path):
+    with pytest.raises(EncoderError, match=r"holds no open_clip_config\.json: save an open_clip model there"):
+        load(f"open_clip:{tmp_path}")
+    (tmp_path / "junk.pt").write_bytes(b"junk" * 100)
+    with pytest.raises(EncoderError, match=r"^encoder 'open_clip:ViT-S-16-alt/.*' does not load: [^\n]*$"):
+        load(f"open_clip:ViT-S-16-alt/{tmp_path / 'junk.pt'}")
+
+
 def test_open_clip_folder_encodes_texts(clip_folder):
     encoder = load(f"open_clip:{clip_folder}")
     model, _ = open_clip.create_model_from_pretrained(f"local-dir:{clip_folder}")

@@ -31,6 +31,7 @@ def test_measure_precision_compares_samples_with_float32(tmp_path: Path) -> None
     [
         ("txt", {"precision": "int8"}, "params.yaml declares no view 'txt'; it has text"),
         ("text", {}, "view 'text' runs in plain float32"),
+        ("text", {"precision": "float16"}, "precision 'float16' is for 'cuda', and embed.device is 'cpu' here"),
         ("text", {"precision": "half"}, "must be one of float32, bfloat16"),
     ],
 )
