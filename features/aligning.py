@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
@@ -14,6 +14,7 @@ from features.aligned import Aligned
 from features.alignment import HOWS, How, align_intervals, vector_matrix
 from features.errors import ShardError, StoreError, nearest
 from features.intervals import Intervals, flat_lists, floats
+from features.keys import texts
 from features.reading import ShardReader
 from features.recent import Recent
 from features.sample import SAMPLE_SCHEMA
@@ -40,11 +41,10 @@ class Aligner:
     """Puts views on one time base, for any rows of a store."""
 
     def __init__(
-        self, reader: ShardReader, views: Sequence[str], *, to: TimeBase, how: How | Mapping[str, How] = "mean"
+        self, reader: ShardReader, views: Iterable[str], *, to: TimeBase, how: How | Mapping[str, How] = "mean"
     ) -> None:
         """Raises StoreError for an unknown view or time base, ValueError for an unknown how."""
-        if isinstance(views, str):
-            raise StoreError(f"views is the text {views!r}; pass a list of views")
+        views = texts(views, "views")
         self._reader, self._to, self._columns = reader, to, reader.columns
         self._views = {name: reader.view(name) for name in views}
         hows = dict.fromkeys(views, how) if isinstance(how, str) else {**dict.fromkeys(views, "mean"), **how}

@@ -26,6 +26,16 @@ ReadKeys = Callable[[int], pa.Array]
 """Gives the keys of a shard."""
 
 
+def texts(given: Iterable[str], what: str) -> Sequence[str]:
+    """Keys or views, in whatever they come, by their place: [] of a pandas column goes by label, and what a column of
+    Arrow holds is no text. Raises StoreError for a text alone, whose letters nobody means; what: its name there."""
+    if isinstance(given, list):
+        return given
+    if isinstance(given, str):
+        raise StoreError(f"{what} is the text {given!r}; pass a list of {what}")
+    return given.to_pylist() if isinstance(given, pa.Array | pa.ChunkedArray) else list(given)
+
+
 class KeySearch:
     """Which row a key is in."""
 
@@ -41,7 +51,7 @@ class KeySearch:
     def fetch(self, keys: Sequence[str], maps: MappedVectors) -> tuple[np.ndarray, np.ndarray] | None:
         """[key, dim], the vectors of keys in one go, and int64 [n], the places of those that locate() is to be asked
         for; None if it is to be asked for all."""
-        if not self._is_fast or isinstance(keys, str) or (text := _joined(keys)) is None:
+        if not self._is_fast or (text := _joined(keys)) is None:
             return None
         return self._tables.fetch(text, len(keys), maps)
 
@@ -56,11 +66,10 @@ class KeySearch:
 
         return KeyTables(self._first_keys, self._last_key, self._starts)
 
-    def locate(self, keys: Sequence[str], read: ReadKeys) -> np.ndarray:
+    def locate(self, keys: Iterable[str], read: ReadKeys) -> np.ndarray:
         """int64 [(row, shard), key], where each key is. Raises StoreError with the first unknown keys and what is near
         them. read: gives the keys of a shard."""
-        if isinstance(keys, str):
-            raise StoreError(f"keys is the text {keys!r}; pass a list of keys")
+        keys = texts(keys, "keys")
         self._num_searched += len(keys)
         if self._is_fast and (text := _joined(keys)) is not None:
             found_2K = self._tables.find(text, len(keys), read)

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from features.encoders.base import Encoded
 from features.errors import StoreError
+from features.keys import texts
 from features.order import EpochOrder
 from features.reading import ShardReader
 from features.rev import digest_bytes, digest_json
@@ -37,7 +38,7 @@ class Batches:
     """
 
     def __init__(
-        self, reader: ShardReader, rows_N: np.ndarray, views: Sequence[str], *, order: EpochOrder, dtype: str | None
+        self, reader: ShardReader, rows_N: np.ndarray, views: Iterable[str], *, order: EpochOrder, dtype: str | None
     ) -> None:
         """rows_N: the samples to go over; dtype: of the vectors, None for the stored one.
 
@@ -46,6 +47,7 @@ class Batches:
         if dtype not in (None, *DTYPES):
             raise ValueError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}, None")
         self.order = order
+        views = texts(views, "views")
         self.dtypes = {name: dtype or reader.view(name).dtype for name in views}
         self.pooled = {name: view for name, view in reader.views.items() if name in views and not view.is_sequence}
         names = ["key", "label", *(part for name in views for part in _parts(reader, name))]
@@ -107,15 +109,21 @@ class Batches:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on after the last step of the state, also with another batch_size, rank or world_size.
 
-        Raises StoreError if the state was saved with another seed or over other samples.
+        Raises StoreError if the state was saved with another seed or over other samples, or is none.
         """
         for name, here in (("seed", self.order.seed), ("selection", self._selection)):
-            if state[name] != here:
+            if state.get(name) != here:
                 raise StoreError(
-                    f"the loader's state has {name} {state[name]!r}, this loader {here!r}: resume with the store "
+                    f"the loader's state has {name} {state.get(name)!r}, this loader {here!r}: resume with the store "
                     "version, views, split, condition and seed that it was saved with"
                 )
-        self.epoch, self._position = state["epoch"], state["position"]
+        epoch, position = state.get("epoch"), state.get("position")
+        if not isinstance(epoch, int) or not isinstance(position, int) or not 0 <= position <= self.order.num_samples:
+            raise StoreError(
+                f"the loader's state has epoch {epoch!r} and position {position!r}; a position is from 0 to "
+                f"{self.order.num_samples}: pass what state_dict() gave"
+            )
+        self.epoch, self._position = epoch, position
         self._resume_at = self._position
 
     def batch(self, rows_N: np.ndarray) -> Batch:

@@ -1,7 +1,7 @@
 """Nearest neighbours: which samples of a store are closest to a vector, a sample, a text, an image or a sound."""
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from features.encoders.base import Audio, Media, Video
 from features.errors import EncoderError, QueryError, StoreError
 from features.files import open_first
 from features.joint import QueryEncoders
+from features.keys import texts
 from features.nearest_exact import exact_neighbours
 from features.nearest_index import RECALL_AT, ViewIndex, pays_off
 from features.nearest_rows import METRICS, Pairs, ViewRows
@@ -54,7 +55,7 @@ class Neighbours:
         view: str,
         query: Query | None,
         *,
-        keys: str | Sequence[str] | None,
+        keys: str | Iterable[str] | None,
         k: int,
         where: str | None,
         split: str | None,
@@ -90,8 +91,8 @@ class Neighbours:
         others = found.take(found.row_P != queries.own_Q[found.query_P])
         return self._table(others.take(others.best(k)), queries.names).replace_schema_metadata(about)
 
-    def _of_keys(self, rows: ViewRows, keys: str | Sequence[str], include_self: bool) -> _Queries:
-        listed = [keys] if isinstance(keys, str) else list(keys)
+    def _of_keys(self, rows: ViewRows, keys: str | Iterable[str], include_self: bool) -> _Queries:
+        listed = [keys] if isinstance(keys, str) else texts(keys, "keys")
         rows_Q = self._store.reader.locate(listed, rows.name)
         vectors_QD = rows.vectors(rows_Q)
         for key, vector_D in zip(listed, vectors_QD, strict=True):

@@ -1,6 +1,6 @@
 """Reading shards: each is memory-mapped on first use, checked against the manifest, and kept."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import pyarrow as pa
 from features.encoders.base import Encoded
 from features.errors import ShardError, StoreError, nearest
 from features.files import StoreFiles, open_first
-from features.keys import KeySearch
+from features.keys import KeySearch, texts
 from features.manifest import SAMPLES_FOLDER, Manifest, parse_manifest, view_schema
 from features.mapping import MappedVectors
 from features.recent import Recent
@@ -140,9 +140,9 @@ class ShardReader:
             raise IndexError(f"row {rows_N.min()}; rows are counted from 0 to below {self.num_rows}")
         return self._maps(name).gather(rows_N, self._shard_of_rows[rows_N], partial(self._open_vectors, name))
 
-    def get(self, name: str, keys: Sequence[str]) -> np.ndarray:
+    def get(self, name: str, keys: Iterable[str]) -> np.ndarray:
         """[key, dim], a pooled view at keys; else as gather() and locate()."""
-        maps = self._maps(name)
+        maps, keys = self._maps(name), texts(keys, "keys")
         fetched = self._search.fetch(keys, maps)
         if fetched is None:
             return self._gather_keys(name, keys)
@@ -151,7 +151,7 @@ class ShardReader:
             vectors_KD[places] = self._gather_keys(name, [keys[place] for place in places.tolist()])
         return vectors_KD
 
-    def _gather_keys(self, name: str, keys: Sequence[str]) -> np.ndarray:
+    def _gather_keys(self, name: str, keys: Iterable[str]) -> np.ndarray:
         rows_K, shards_K = self._search.locate(keys, lambda index: self.keys(index, name))
         return self._maps(name).gather(rows_K, shards_K, partial(self._open_vectors, name))
 
@@ -196,7 +196,7 @@ class ShardReader:
             gathered.append(Encoded(values_V.reshape(len(vectors), self.view(name).dim), times_T2))
         return gathered
 
-    def locate(self, keys: Sequence[str], view: str | None = None) -> np.ndarray:
+    def locate(self, keys: Iterable[str], view: str | None = None) -> np.ndarray:
         """int64 [key], the row of each key. Raises StoreError with the first unknown keys and what is near them.
 
         view: whose files are read, for the files of the samples need not be where only its vectors are wanted.

@@ -1,6 +1,6 @@
 """The store: one version of all samples and their features, opened for reading."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from features.columns import chosen_tables, empty_table
 from features.encoders.base import Encoded
 from features.errors import StoreError, nearest
 from features.files import FolderFiles, StoreFiles, open_first
+from features.keys import texts
 from features.loader import Batches
 from features.manifest import MANIFEST_FILE, parse_manifest
 from features.nearest import Neighbours, Query
@@ -81,7 +82,7 @@ class Store:
         """What was lost on the way here: key, stage, reason, what was dropped, and the error's text."""
         return open_first(self.files, self.manifest.rejects, read_rejects)
 
-    def table(self, views: Sequence[str], *, split: str | None = None, where: str | None = None) -> pa.Table:
+    def table(self, views: Iterable[str], *, split: str | None = None, where: str | None = None) -> pa.Table:
         """Samples with a column a view beside them, in key order; an absent embedding is null.
 
         where: an SQL condition as in sql(). A shard that is taken whole is not copied. A view that has the name of a
@@ -89,6 +90,7 @@ class Store:
         Raises StoreError for an unknown view or split, QueryError for a condition that cannot be read.
         """
         rows_N = None if split is None and where is None else self.rows(split=split, where=where)
+        views = texts(views, "views")
         parts = list(chosen_tables(self.reader, views, rows_N))
         return pa.concat_tables(parts) if parts else empty_table(self.reader, views)
 
@@ -109,7 +111,7 @@ class Store:
             chosen_N &= holds_N
         return np.flatnonzero(chosen_N)
 
-    def get(self, keys: Sequence[str], view: str) -> np.ndarray:
+    def get(self, keys: Iterable[str], view: str) -> np.ndarray:
         """[key, dim] in the order of the keys and the view's dtype; the row of an absent embedding is NaN.
 
         Raises StoreError for unknown keys, an unknown view, or a view of sequences.
@@ -125,7 +127,7 @@ class Store:
         self.reader.pooled_view(view)
         return (self.reader.vectors(view, index) for index in range(len(self.reader.shards)))
 
-    def get_sequences(self, keys: Sequence[str], view: str) -> list[Encoded | None]:
+    def get_sequences(self, keys: Iterable[str], view: str) -> list[Encoded | None]:
         """The vectors of each key with their intervals, None where the embedding is absent.
 
         Raises StoreError for unknown keys, an unknown view, or a view with one vector a sample.
@@ -135,7 +137,7 @@ class Store:
         return self.reader.gather_sequences(view, self.reader.locate(keys, view))
 
     def align(
-        self, keys: Sequence[str], views: Sequence[str], *, to: TimeBase, how: How | Mapping[str, How] = "mean"
+        self, keys: Iterable[str], views: Iterable[str], *, to: TimeBase, how: How | Mapping[str, How] = "mean"
     ) -> Aligned:
         """Views of any samples on one time base, in the order of the keys: see docs/alignment.md for the definitions.
 
@@ -155,7 +157,7 @@ class Store:
 
     def align_batches(
         self,
-        views: Sequence[str],
+        views: Iterable[str],
         *,
         to: str | float,
         how: How | Mapping[str, How] = "mean",
@@ -176,7 +178,7 @@ class Store:
         view: str,
         query: Query | None = None,
         *,
-        keys: str | Sequence[str] | None = None,
+        keys: str | Iterable[str] | None = None,
         k: int = 10,
         where: str | None = None,
         split: str | None = None,
@@ -225,7 +227,7 @@ class Store:
         format: str,  # noqa: A002  # what users call it
         path: str | Path,
         *,
-        views: Sequence[str] | None = None,
+        views: Iterable[str] | None = None,
         split: str | None = None,
         where: str | None = None,
         time: datetime | None = None,
@@ -257,7 +259,7 @@ class Store:
 
     def batches(
         self,
-        views: Sequence[str],
+        views: Iterable[str],
         *,
         split: str | None = "train",
         where: str | None = None,

@@ -78,6 +78,18 @@ def _free_name(name: str) -> str:
     return name
 
 
+def _free_columns(views: dict[str, ViewParams | ReducedViewParams]) -> dict[str, ViewParams | ReducedViewParams]:
+    """Raises ValueError if the intervals of a sequence would be in a column that is called as another view."""
+    for name, view in views.items():
+        if isinstance(view, ViewParams) and view.pooling == "sequence":
+            taken = next((f"{name}_{part}" for part in ("start_s", "end_s") if f"{name}_{part}" in views), None)
+            if taken:
+                raise ValueError(
+                    f"view {name!r} keeps its intervals in a column {taken!r}: give view {taken!r} another name"
+                )
+    return views
+
+
 ViewName = Annotated[str, AfterValidator(_free_name)]
 
 Views = Annotated[
@@ -90,5 +102,6 @@ Views = Annotated[
     ],
     Field(min_length=1),
     AfterValidator(_known_bases),
+    AfterValidator(_free_columns),
 ]
 """By name; a reduced one is made from one of the others that has an encoder."""

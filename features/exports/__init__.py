@@ -3,7 +3,7 @@
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +34,7 @@ def export(
     format: str,  # noqa: A002  # what users call it
     path: str | Path,
     *,
-    views: Sequence[str] | None = None,
+    views: Iterable[str] | None = None,
     split: str | None = None,
     where: str | None = None,
     time: datetime | None = None,

@@ -1,12 +1,13 @@
 """What is exported: the chosen samples with their views, a shard at a time."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from features.columns import chosen_tables, empty_table
+from features.keys import texts
 from features.view import StoredView
 
 if TYPE_CHECKING:
@@ -18,12 +19,12 @@ _DESCRIBED = ("rev", "input", "encoder", "pooling", "dtype", "dim", "code_versio
 class Selection:
     """Samples of a store with a column a view, as Store.table() gives them, without holding them in memory."""
 
-    def __init__(self, store: "Store", views: Sequence[str], *, split: str | None, where: str | None) -> None:
+    def __init__(self, store: "Store", views: Iterable[str], *, split: str | None, where: str | None) -> None:
         """Raises StoreError for an unknown view or split, QueryError for a condition that cannot be read."""
         self._reader = store.reader
         self._rows_N = store.rows(split=split, where=where)
         self._split, self._where = split, where
-        self.views: list[StoredView] = [store.reader.view(name) for name in views]
+        self.views: list[StoredView] = [store.reader.view(name) for name in texts(views, "views")]
 
     def __len__(self) -> int:
         return len(self._rows_N)

@@ -151,11 +151,24 @@ def test_load_state_dict_refuses_a_state_of_other_samples(store, other):
         store.batches([], **other).load_state_dict(store.batches([]).state_dict())
 
 
+@pytest.mark.parametrize("part", [{"position": -1}, {"position": NUM_SAMPLES + 1}, {"position": "3"}, {"epoch": None}])
+def test_load_state_dict_refuses_what_is_no_state(store, part):
+    loader = store.batches([])
+    saved = loader.state_dict()
+    with pytest.raises(StoreError, match=f"a position is from 0 to {NUM_SAMPLES}: pass what state_dict"):
+        loader.load_state_dict({**saved, **part})
+    with pytest.raises(StoreError, match="the loader's state has seed None, this loader 0"):
+        loader.load_state_dict({})
+    assert loader.state_dict() == saved
+
+
 def test_batches_refuse_dtypes_and_views_that_cannot_be(store):
     with pytest.raises(ValueError, match="'int8' is none of"):
         store.batches([], dtype="int8")
     with pytest.raises(StoreError, match="no view 'imag', did you mean 'image'"):
         store.batches(["imag"])
+    with pytest.raises(StoreError, match="views is the text 'image'; pass a list of views"):
+        store.batches("image")
     with pytest.raises(StoreError, match="'image' twice"):
         store.batches(["image", "image"])
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from building import build_store
@@ -118,6 +119,24 @@ def test_get_agrees_with_the_written_vectors(store, rows):
 def test_get_refuses_a_key_beside_or_between_shards(store, key):
     with pytest.raises(StoreError, match=f"no 1 of 2 keys: {key!r}"):
         store.get([KEYS[3], key], "text")
+
+
+def test_get_takes_keys_from_a_table_by_their_place(store):
+    """A column of pandas that was sorted gives by its labels what is asked for by [place]."""
+    keys = [KEYS[7], KEYS[3], KEYS[12]]
+    expected = store.get(keys, "text").tolist()
+    columns = [pd.Series(keys, index=[2, 0, 1]), pd.Series(keys, index=list("xyz"))]
+    for column in (*columns, np.array(keys), pa.array(keys), pa.chunked_array([keys[:1], keys[1:]]), iter(keys)):
+        assert store.get(column, "text").tolist() == expected
+    for column in (*columns, pa.array(keys)):
+        assert len(store.get_sequences(column, "words")) == len(keys)
+        assert store.nearest("text", keys=column, k=1)["query"].to_pylist() == keys
+
+
+def test_tables_take_a_list_of_views(store, tmp_path):
+    for ask in (store.table, store.batches, lambda views: store.export("parquet", tmp_path / "out", views=views)):
+        with pytest.raises(StoreError, match="views is the text 'image'; pass a list of views"):
+            ask("image")
 
 
 def test_get_suggests_the_nearest_key_and_view(store):

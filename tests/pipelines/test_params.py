@@ -110,6 +110,15 @@ def test_parse_params_refuses_a_view_name_that_means_something_else(name: str) -
     assert "a view's name is of a-z, 0-9 and _" in _error(content)
 
 
+@pytest.mark.parametrize("name", ["sound_start_s", "sound_end_s"])
+def test_parse_params_refuses_a_view_that_is_called_as_the_times_of_another(name: str) -> None:
+    sound = {"input": "audio", "encoder": "logmel-mfcc"}
+    taken = _content("embed.views", {name: sound, "sound": {**sound, "pooling": "sequence"}})
+
+    assert f"view 'sound' keeps its intervals in a column '{name}': give view '{name}' another name" in _error(taken)
+    parse_params(_content("embed.views", {name: sound, "sound": sound}))
+
+
 _IMAGE = {"input": "image", "encoder": "efficientnet-lite0"}
 
 
