@@ -1,5 +1,6 @@
 """Where a sample comes from: raw files, the steps with their parameters, encoders, and where each row is stored."""
 
+import hashlib
 import json
 from typing import Any
 
@@ -24,11 +25,12 @@ def trace(store: Store, key: str) -> dict[str, Any]:
     """Where a sample comes from and where it is, or why it was lost, as JSON.
 
     sample: its row of the sample table, and that row's place; null if the key was lost. source: the raw files of its
-    recording with URI, size in bytes and sha256, by what ingest wrote for this version, or else (files null) what the
-    store itself knows. steps: the settings of the steps that it passed, in order. views: by name, encoder, digest
-    of the weights, rev, feature key, and the row's place; of a reduced view, whose encoder is the steps, also its fit.
-    packed: the tar that holds it, null if the packed shards are of another version. rejects: what was lost of the key,
-    or of what it is a part of. version: the commit and tags.
+    recording with URI, size in bytes and sha256, and its text, which ingest took in, with the sha256 of its UTF-8, by
+    what ingest wrote for this version, or else (files null) what the store itself knows. steps: the settings of the
+    steps that it passed, in order. views: by name, encoder, digest of the weights, rev, feature key, and the row's
+    place; of a reduced view, whose encoder is the steps, also its fit. packed: the tar that holds it, null if the
+    packed shards are of another version. rejects: what was lost of the key, or of what it is a part of. version: the
+    commit and tags.
     Raises StoreError with the nearest key if the store has neither a sample nor a reject of the key.
     """
     rejects = _rejects(store, key)
@@ -119,7 +121,7 @@ def _source(files: StoreFiles, key: str, sample: dict[str, Any] | None) -> dict[
     what ingest wrote does not tell."""
     path = file_beside(files, "ingest", "manifest.parquet")
     known = sample or {}
-    found = {"digest": known.get("source_digest"), "uris": known.get("source"), "files": None}
+    found = {"digest": known.get("source_digest"), "uris": known.get("source"), "files": None, "text": None}
     if path is None:
         return found
     names = [sample["recording"]] if sample else _wholes(key)
@@ -127,6 +129,8 @@ def _source(files: StoreFiles, key: str, sample: dict[str, Any] | None) -> dict[
     for row in recordings.to_pylist():
         columns = [field.name for field in recordings.schema if pa.types.is_struct(field.type)]
         found["files"] = {name: row[name] for name in columns if row[name] is not None and "uri" in row[name]}
+        if row["text"] is not None:
+            found["text"] = {"chars": len(row["text"]), "digest": hashlib.sha256(row["text"].encode()).hexdigest()}
     return found
 
 

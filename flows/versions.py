@@ -173,10 +173,13 @@ def _source_lines(source: dict[str, Any]) -> list[str]:
     files = source["files"]
     if files is None:
         return [f"  source {source['uris'] or 'unknown'}", f"    digest {source['digest'] or 'unknown'}"]
-    return ["  source"] + [
+    lines = [
         f"    {name} {file['uri']}  {file['size']} bytes, sha256 {_short(file['digest'])}"
         for name, file in files.items()
     ]
+    if text := source["text"]:
+        lines.insert(0, f"    text of {text['chars']} characters, sha256 {_short(text['digest'])}")
+    return ["  source", *lines]
 
 
 def _recorder_lines(sample: dict[str, Any]) -> list[str]:

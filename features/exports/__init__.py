@@ -54,6 +54,8 @@ def export(
             f"an export to {format} needs the package {_PACKAGES[format]!r}, which is not installed: "
             "run pip install -e '.[export]'"
         )
+    if time is not None and format != "feast":
+        raise StoreError(f"a time is of format feast alone; {format!r} keeps none: leave it away")
     if os.path.lexists(target):
         raise StoreError(f"{target} exists, and an export replaces nothing: remove it or name another path")
     selection = Selection(store, list(store.views) if views is None else views, split=split, where=where)

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -60,7 +61,7 @@ def ingested(store: features.Store) -> None:
     path = store.folder.parent / "ingest" / "manifest.parquet"
     path.parent.mkdir()
     video = {"uri": "talks/a.mp4", "suffix": ".mp4", "offset": None, "size": 12, "digest": "abc"}
-    rows = [{"key": key, "group": key, "split": "train", "video": video} for key in ("rec.0", "rec2")]
+    rows = [{"key": key, "group": key, "split": "train", "video": video, "text": "né"} for key in ("rec.0", "rec2")]
     pq.write_table(pa.Table.from_pylist(rows, schema=RAW_SCHEMA), path)
 
 
@@ -85,6 +86,7 @@ def test_lineage_goes_from_the_raw_file_to_the_row(store: features.Store) -> Non
     assert found["source"]["files"] == {
         "video": {"uri": "talks/a.mp4", "suffix": ".mp4", "offset": None, "size": 12, "digest": "abc"}
     }
+    assert found["source"]["text"] == {"chars": 2, "digest": hashlib.sha256("né".encode()).hexdigest()}
     assert list(found["steps"]) == ["clean", "align", "augment", "embed"]
     assert found["steps"]["clean"] == STEPS["clean"]
     assert (found["sample"]["start_s"], found["sample"]["end_s"], found["sample"]["variant"]) == (1.0, 2.5, 1)

@@ -55,6 +55,7 @@ def test_export_gives_feast_the_time(plait: Plait, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("parquet", "new", "--time", "2026-01-31"), "a time is of format feast alone; 'parquet' keeps none"),
         (("feast", "new", "--time", "noon"), "--time 'noon' is no time: write it as 2026-01-31T12:00:00+00:00"),
         (("parquet", "store"), "exists, and an export replaces nothing"),
         (("arrow", "new"), "format 'arrow' is none of parquet, lance, datasets, feast"),
