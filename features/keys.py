@@ -84,7 +84,7 @@ class KeySearch:
         if unknown:
             listed = ", ".join(repr(keys[place]) for place in unknown[:3]) + (", ..." if len(unknown) > 3 else "")
             near = nearest(keys[unknown[0]], self._around(int(found_2K[0, unknown[0]]), read))
-            raise StoreError(f"{self._folder} has no {len(unknown)} of {len(keys)} keys: {listed}{near}")
+            raise StoreError(f"{self._folder} lacks {len(unknown)} of the keys: {listed}{near}")
         return found_2K
 
     def _search(self, key: str, read: ReadKeys) -> tuple[int, int, bool]:

@@ -52,7 +52,7 @@ def test_search_refuses_every_key_that_is_not_there(known: set[str], asked: set[
     shards = Shards(sorted(known), 4)
     unknown = sorted(asked - known)
     if unknown:
-        with pytest.raises(StoreError, match=f"^store has no {len(unknown)} of "):
+        with pytest.raises(StoreError, match=f"^store lacks {len(unknown)} of "):
             shards.locate([*known, *unknown])
 
 
@@ -72,7 +72,7 @@ def test_search_finds_the_same_once_many_keys_were_asked_for() -> None:
     assert shards.locate(keys) == list(range(5000))
     assert shards.locate(asked[::-1]) == list(range(245, -1, -5))
     for unknown in ("k00005x", "k0", "a", "z", "", "k00005\nk00006", "\udcff"):
-        with pytest.raises(StoreError, match=r"^store has no 1 of 2 keys: "):
+        with pytest.raises(StoreError, match=r"^store lacks 1 of the keys: "):
             shards.locate(["k00005", unknown])
     with pytest.raises(StoreError, match="the key 7 is no text but int"):
         shards.locate(["k00005", 7])
@@ -83,7 +83,7 @@ def test_search_names_the_first_unknown_keys_and_one_near_in_the_next_shard() ->
 
     with pytest.raises(StoreError) as error:
         shards.locate(["rec010", "rec003/a", "x", "y", "z"])
-    assert str(error.value) == "store has no 4 of 5 keys: 'rec010', 'x', 'y', ..., did you mean 'rec010/a'?"
+    assert str(error.value) == "store lacks 4 of the keys: 'rec010', 'x', 'y', ..., did you mean 'rec010/a'?"
 
 
 @pytest.mark.parametrize("count", [1, 20])
@@ -100,5 +100,5 @@ def test_search_without_any_shard_knows_no_key() -> None:
     shards = Shards([], 1)
 
     assert shards.locate([]) == []
-    with pytest.raises(StoreError, match=r"store has no 20 of 20 keys: 'a', 'a', 'a', \.\.\.$"):
+    with pytest.raises(StoreError, match=r"store lacks 20 of the keys: 'a', 'a', 'a', \.\.\.$"):
         shards.locate(["a"] * 20)

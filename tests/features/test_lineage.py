@@ -176,9 +176,9 @@ def test_lineage_of_a_lost_segment_names_the_files_of_its_recording(store: featu
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("rec1/000", "has no 1 of 1 keys: 'rec1/000', did you mean 'rec1/0"),
+        ("rec1/000", "lacks 1 of the keys: 'rec1/000', did you mean 'rec1/0"),
         ("rec1", "has no sample 'rec1', but parts of it: ask for 'rec1/0000'"),
-        ("zzz", "has no 1 of 1 keys: 'zzz'"),
+        ("zzz", "lacks 1 of the keys: 'zzz'"),
     ],
 )
 def test_lineage_of_an_unknown_key_is_an_error(store: features.Store, key: str, message: str) -> None:

@@ -91,7 +91,7 @@ def test_nearest_to_a_sample_that_the_filter_leaves_out(store):
         ({"query": [1.0, np.nan]}, QueryError, "holds NaN or infinity"),
         ({"query": [1.0, np.inf]}, QueryError, "holds NaN or infinity"),
         ({"keys": ["a", "c"]}, StoreError, "sample 'c' has no embedding in view 'image'"),
-        ({"keys": "zz"}, StoreError, "no 1 of 1 keys: 'zz'"),
+        ({"keys": "zz"}, StoreError, "lacks 1 of the keys: 'zz'"),
         ({"query": [1, 0], "where": "labl = 'x'"}, QueryError, "labl"),
         ({"query": [1, 0], "split": "tran"}, StoreError, "did you mean 'train'"),
         ({"query": "a"}, EncoderError, "'a' is a key: ask with keys='a'"),

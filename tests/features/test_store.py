@@ -117,7 +117,7 @@ def test_get_agrees_with_the_written_vectors(store, rows):
 
 @pytest.mark.parametrize("key", ["", "rec00/00", "rec07/5", "zzz"])
 def test_get_refuses_a_key_beside_or_between_shards(store, key):
-    with pytest.raises(StoreError, match=f"no 1 of 2 keys: {key!r}"):
+    with pytest.raises(StoreError, match=f"lacks 1 of the keys: {key!r}"):
         store.get([KEYS[3], key], "text")
 
 

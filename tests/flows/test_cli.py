@@ -87,7 +87,7 @@ def test_stats_prints_tables_and_json(plait):
         (("sql", "selec"), "plait: error: Parser Error"),
         (("sql", "copy samples to 'x.csv'"), "plait: error: a query is one SELECT"),
         (("get", "imag", "k"), "did you mean 'image'?"),
-        (("get", "image", "k"), "no 1 of 1 keys: 'k'"),
+        (("get", "image", "k"), "lacks 1 of the keys: 'k'"),
     ],
 )
 def test_main_prints_an_error_as_one_line(plait, arguments, message):
