@@ -18,7 +18,9 @@ def add_precision(app: typer.Typer) -> None:
 
 
 def precision(
-    view: Annotated[str, typer.Argument(help="A view of params.yaml with the option precision or compile.")],
+    view: Annotated[
+        str, typer.Argument(help="A view of params.yaml with the option precision, compile or channels_last.")
+    ],
     samples: Annotated[int, typer.Option("--samples", min=1, help="How many samples, spread over the keys.")] = 64,
     params: ParamsOption = Path("params.yaml"),
     json: JsonOption = False,
@@ -35,6 +37,7 @@ def precision(
         "view": view,
         "precision": found.precision,
         "compile": found.compile,
+        "channels_last": found.channels_last,
         "num_samples": len(found.cosine_N),
         "cosine_mean": float(found.cosine_N.mean()),
         "cosine_least": float(found.cosine_N.min()),
@@ -43,9 +46,9 @@ def precision(
     if json:
         print_json(described)
         return
-    compiled = ", compiled," if found.compile else ""
+    ways = [found.precision, *["compiled"] * found.compile, *["channels first"] * (not found.channels_last)]
     sys.stdout.write(
-        f"{view} in {found.precision}{compiled} beside float32, over {len(found.cosine_N)} samples: cosine "
+        f"{view} in {', '.join(ways)} beside plain float32, over {len(found.cosine_N)} samples: cosine "
         f"{described['cosine_mean']:.6f} in the mean and {described['cosine_least']:.6f} at the least, "
         f"{described['times_as_fast']:.2f} times as fast\n"
     )

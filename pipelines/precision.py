@@ -31,6 +31,7 @@ class PrecisionEffect:
     view: str
     precision: str
     compile: bool
+    channels_last: bool
     cosine_N: np.ndarray
     seconds: float
     plain_seconds: float
@@ -52,7 +53,9 @@ def measure_precision(
     view = View(name=name, **declared.model_dump())
     plain, running = take_running(view)
     if running.is_plain:
-        raise EncoderError(f"view {name!r} runs in plain float32: set its option precision or compile, to measure it")
+        raise EncoderError(
+            f"view {name!r} runs in plain float32: set its option precision, compile or channels_last, to measure it"
+        )
     device = choose_device(params.device)
     check_device(view, device)
     samples = _choose(read_inventory(before), view.input, num_samples)
@@ -60,7 +63,9 @@ def measure_precision(
     exact, plain_seconds = _encode(replace(plain, pooling=view.pooling), samples, device, threads)
     lengths_N = np.linalg.norm(as_declared, axis=1) * np.linalg.norm(exact, axis=1)
     cosine_N = (as_declared * exact).sum(axis=1) / np.maximum(lengths_N, np.finfo(np.float64).tiny)
-    return PrecisionEffect(name, running.precision, running.compile, cosine_N, seconds, plain_seconds)
+    return PrecisionEffect(
+        name, running.precision, running.compile, running.channels_last, cosine_N, seconds, plain_seconds
+    )
 
 
 def _choose(inventory: pa.Table, modality: str, num_samples: int) -> pa.Table:

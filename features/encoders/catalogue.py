@@ -117,7 +117,7 @@ def make_encoder(view: View) -> Encoder:
     encoder = getattr(import_module(f"{_HERE}.{module}"), function)(model, plain_view)
     if not running.is_plain:
         if not (family.has_network and isinstance(encoder, NetworkEncoder)):
-            raise EncoderError(f"{where} has no network: the options precision and compile are not for it")
+            raise EncoderError(f"{where} has no network: precision, compile and channels_last are no options of it")
         encoder.running = running
     return cast(Encoder, encoder)
 

@@ -11,12 +11,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from features.encoders.base import Media, Prepared, Video
-from features.encoders.network import settle
 from features.encoders.timing import spending
 from features.reasons import MediaError, Reason
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 Transform = Callable[[Image.Image], np.ndarray]
 """RGB image to float32 [channel, height, width], of one shape whatever the image's size."""
@@ -32,20 +31,6 @@ def decode_image(encoded: bytes) -> Image.Image:
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         is_cut = "truncated" in str(error)
         raise MediaError(Reason.TRUNCATED if is_cut else Reason.UNDECODABLE, f"image: {error}") from error
-
-
-def run_on_images(model: nn.Module, device: str) -> Callable[[Tensor], Tensor]:
-    """The forward function of a model of images [image, channel, height, width], settled on its device, with channels
-    last: the layout that the CPU's convolutions are fastest in."""
-    import torch
-
-    settle(model, device).to(memory_format=torch.channels_last)
-
-    def forward(pixels_BCHW: Tensor) -> Tensor:
-        vectors_BD: Tensor = model(pixels_BCHW.contiguous(memory_format=torch.channels_last))
-        return vectors_BD
-
-    return forward
 
 
 def as_array(transform: Callable[[Image.Image], Tensor]) -> Transform:

@@ -30,7 +30,8 @@ class Network:
 
     prepare: Encoder.prepare; forward: a batch of units [unit, ...] on the model's device to float32 [unit, dim] or
     [unit, vector, dim]; dim: length of a vector; model: whose layers Running may replace; forward_each: the same as
-    forward, and faster, for units of any shapes, each as a batch of its own.
+    forward, and faster, for units of any shapes, each as a batch of its own; takes_images: units are those of an image
+    network, [channel, height, width], so that Running may choose their layout.
     """
 
     prepare: Callable[[Media], Prepared]
@@ -38,6 +39,7 @@ class Network:
     dim: int
     model: nn.Module | None = None
     forward_each: Callable[[list[Tensor]], list[Tensor]] | None = None
+    takes_images: bool = False
 
 
 @dataclass(kw_only=True)
@@ -88,9 +90,13 @@ class NetworkEncoder:
         network = self.bring(device)
         self._network = replace(
             network,
-            forward=self.running.apply(network.forward, network.model, device),
+            forward=self.running.apply(network.forward, network.model, device, takes_images=network.takes_images),
             forward_each=network.forward_each if self.running.is_plain else None,
         )
+        if device.startswith("cuda"):
+            import torch
+
+            torch.cuda.synchronize(device)  # the threads that run it do not wait for this one's stream
 
     def prepare(self, media: Media) -> Prepared:
         return self._loaded().prepare(media)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
+_OPTIONS = ("precision", "compile", "channels_last")
 _DEVICES = {"float16": "cuda", "int8": "cpu"}  # where a precision is for one kind of device alone
 
 
@@ -21,10 +22,12 @@ _DEVICES = {"float16": "cuda", "int8": "cpu"}  # where a precision is for one ki
 class Running:
     """precision: of the network's products. bfloat16 and float16 by torch's autocast, which keeps what needs it in
     float32; int8 by its dynamic quantisation of linear layers. compile: whether torch.compile makes kernels for each
-    shape of batch first, which takes a minute and a C++ compiler."""
+    shape of batch first, which takes a minute and a C++ compiler. channels_last: whether a network of images has the
+    channels last in memory, the layout that convolutions are fastest in; others have no such layout."""
 
     precision: str = "float32"
     compile: bool = False
+    channels_last: bool = True
 
     @property
     def is_plain(self) -> bool:
@@ -41,12 +44,19 @@ class Running:
             reasons.append("torch.compile makes kernels for the machine that it runs on")
         return {"running": asdict(self), **({"nondeterministic": "; ".join(reasons)} if reasons else {})}
 
-    def apply(self, forward: Callable[[Tensor], Tensor], model: nn.Module | None, device: str) -> Callable[..., Tensor]:
-        """The forward function of a model, run this way on the device."""
+    def apply(
+        self, forward: Callable[[Tensor], Tensor], model: nn.Module | None, device: str, *, takes_images: bool = False
+    ) -> Callable[..., Tensor]:
+        """The forward function of a model, run this way on the device. takes_images: its units are [channel, height,
+        width]."""
         import torch
 
+        if not (self.channels_last or takes_images):
+            raise EncoderError("option 'channels_last' is for networks of images by timm and torchvision: remove it")
         if self.precision == "int8":
             _quantise(model)
+        if takes_images and self.channels_last:
+            forward = _with_channels_last(forward, model)
         if self.compile:
             forward = torch.compile(forward, dynamic=False)
         if self.precision not in ("bfloat16", "float16"):
@@ -59,6 +69,14 @@ class Running:
                 return forward(units)
 
         return cast
+
+
+def _with_channels_last(forward: Callable[[Tensor], Tensor], model: nn.Module | None) -> Callable[[Tensor], Tensor]:
+    import torch
+
+    if model is not None:
+        model.to(memory_format=torch.channels_last)
+    return lambda pixels_BCHW: forward(pixels_BCHW.contiguous(memory_format=torch.channels_last))
 
 
 def _quantise(model: nn.Module | None) -> None:
@@ -79,13 +97,14 @@ def _quantise(model: nn.Module | None) -> None:
 
 def take_running(view: View) -> tuple[View, Running]:
     """The view without the options of this module, and these. Raises EncoderError for a wrong value."""
-    given = {name: value for name, value in view.options.items() if name in ("precision", "compile")}
+    given = {name: value for name, value in view.options.items() if name in _OPTIONS}
     running = Running(**given)
     where = f"view {view.name!r}: option"
     if running.precision not in PRECISIONS:
         raise EncoderError(f"{where} 'precision' is {running.precision!r}; it must be one of {', '.join(PRECISIONS)}")
-    if not isinstance(running.compile, bool):
-        raise EncoderError(f"{where} 'compile' is {running.compile!r}; it must be true or false")
+    for name in ("compile", "channels_last"):
+        if not isinstance(getattr(running, name), bool):
+            raise EncoderError(f"{where} {name!r} is {getattr(running, name)!r}; it must be true or false")
     rest = {name: value for name, value in view.options.items() if name not in given}
     return replace(view, options=rest), running
 

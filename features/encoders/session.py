@@ -273,7 +273,6 @@ def open_session(encoder: Encoder, device: str, *, threads: int) -> Session:
     copies = [pickle.loads(pickle.dumps(encoder)) for _ in range(max(1, torch.cuda.device_count()))]
     for index, copy in enumerate(copies):
         copy.load(f"cuda:{index}")
-        torch.cuda.synchronize(index)  # the threads that run it do not wait for this one's stream
     return Session(copies * _THREADS_A_GPU, num_decoders=max(threads, len(os.sched_getaffinity(0))))
 
 

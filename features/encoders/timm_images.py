@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features.encoders.base import Encoder
-from features.encoders.images import as_array, prepare_images, run_on_images
-from features.encoders.network import Network, NetworkEncoder
+from features.encoders.images import as_array, prepare_images
+from features.encoders.network import Network, NetworkEncoder, settle
 from features.encoders.options import read_options
 from features.encoders.weights import digest_weights, find_folder, find_weights_file, loading, read_state
 from features.errors import EncoderError
@@ -144,8 +144,7 @@ def image_network(model: nn.Module, size_px: int, device: str) -> Network:
 
     config = resolve_model_data_config(model, args={} if size_px == _OWN_SIZE else {"img_size": size_px})
     transform = create_transform(**config)
-    forward = run_on_images(model, device)
-
+    settle(model, device)
     with torch.inference_mode():
-        dim = forward(torch.zeros(1, *config["input_size"], device=device)).shape[-1]
-    return Network(partial(prepare_images, as_array(transform)), forward, dim, model)
+        dim = model(torch.zeros(1, *config["input_size"], device=device)).shape[-1]
+    return Network(partial(prepare_images, as_array(transform)), model, dim, model, takes_images=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from features.encoders.base import Encoder
-from features.encoders.images import as_array, prepare_images, run_on_images
-from features.encoders.network import Network, NetworkEncoder
+from features.encoders.images import as_array, prepare_images
+from features.encoders.network import Network, NetworkEncoder, settle
 from features.encoders.options import read_options
 from features.encoders.torchvision_weights import Listed, look_up
 from features.view import View
@@ -32,5 +32,5 @@ def make_images(model: str, view: View) -> Encoder:
 def _bring(listed: Listed, device: str) -> Network:
     body, dim = listed.bring_body()
     transform = listed.weights.transforms()
-    forward = run_on_images(body, device)
-    return Network(partial(prepare_images, as_array(transform)), forward, dim, body)
+    prepare = partial(prepare_images, as_array(transform))
+    return Network(prepare, settle(body, device), dim, body, takes_images=True)

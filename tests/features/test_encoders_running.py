@@ -40,7 +40,7 @@ def test_a_lower_precision_is_close_to_float32_and_another_feature(
     cosines = (vectors * exact).sum(axis=1) / np.linalg.norm(vectors, axis=1) / np.linalg.norm(exact, axis=1)
     assert least < cosines.min() < 1 - 1e-7
     plain = make_encoder(view_of("text", "minilm")).definition()
-    assert encoder.definition()["running"] == {"precision": precision, "compile": False}
+    assert encoder.definition()["running"] == {"precision": precision, "compile": False, "channels_last": True}
     assert "running" not in plain
     assert {name: encoder.definition()[name] for name in plain} == plain
 
@@ -81,9 +81,34 @@ def test_a_compiled_network_gives_nearly_the_same() -> None:
     assert "torch.compile" in Running(compile=True).definition()["nondeterministic"]
 
 
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_a_network_of_images_runs_in_the_layout_that_is_asked_for(channels_last: bool) -> None:
+    torch.manual_seed(0)
+    layouts = []
+
+    class Pooled(torch.nn.Sequential):
+        def forward(self, pixels_BCHW: torch.Tensor) -> torch.Tensor:
+            layouts.append(pixels_BCHW.is_contiguous(memory_format=torch.channels_last))
+            return super().forward(pixels_BCHW).mean((2, 3))
+
+    model, units = Pooled(torch.nn.Conv2d(3, 8, 3)), torch.randn(2, 3, 16, 16)
+    with torch.inference_mode():
+        expected_BD = model(units)
+        found_BD = Running(channels_last=channels_last).apply(model, model, "cpu", takes_images=True)(units)
+    assert torch.allclose(found_BD, expected_BD, atol=1e-6)
+    assert layouts == [False, channels_last]
+
+
+def test_a_layout_of_images_is_refused_for_other_networks() -> None:
+    encoder = make_encoder(view_of("text", "minilm", channels_last=False))
+    with pytest.raises(EncoderError, match="'channels_last' is for networks of images"):
+        encoder.load("cpu")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"channels_last": "no"}, "'channels_last' is 'no'; it must be true or false"),
         ({"precision": "float8"}, "'precision' is 'float8'; it must be one of float32, bfloat16, float16, int8"),
         ({"precision": 16}, "'precision' is 16; it must be one of"),
         ({"compile": 1}, "'compile' is 1; it must be true or false"),
