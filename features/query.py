@@ -1,7 +1,7 @@
 """SQL over a store: DuckDB sees the samples with their views and the rejects, and nothing else of the machine."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import pyarrow.fs as fs
 from features.columns import shard_table, view_fields, widen
 from features.errors import PlaitError, QueryError
 from features.reading import ShardReader
-from features.sample import SAMPLE_SCHEMA
+from features.sample import REJECT_SCHEMA, SAMPLE_SCHEMA
 
 _ROW = "__row"  # a sample's row, there for conditions only
 _CLOSED = {
@@ -28,17 +28,18 @@ _CLOSED = {
 }
 
 
-def run_query(reader: ShardReader, rejects: pa.Table, query: str) -> pa.Table:
+def run_query(reader: ShardReader, read_rejects: Callable[[], pa.Table], query: str) -> pa.Table:
     """Run one SELECT over the relations samples and rejects.
 
+    read_rejects: gives the rejects; called only if the query asks for them, so that it works where they are damaged.
     Vectors arrive as float32, since DuckDB has no float16. Raises QueryError if the query cannot be parsed or does
     anything but read these relations.
     """
-    return _run(query, SampleRelation(reader), rejects)
+    return _run(query, SampleRelation(reader), RejectRelation(read_rejects))
 
 
-def select_rows(reader: ShardReader, rejects: pa.Table, where: str) -> np.ndarray:
-    """int64 [row], rising: the rows of the samples for which an SQL condition holds.
+def select_rows(reader: ShardReader, read_rejects: Callable[[], pa.Table], where: str) -> np.ndarray:
+    """int64 [row], rising: the rows of the samples for which an SQL condition holds; read_rejects as in run_query().
 
     Raises QueryError if it cannot be read, or is more than a condition.
     """
@@ -48,7 +49,8 @@ def select_rows(reader: ShardReader, rejects: pa.Table, where: str) -> np.ndarra
     except duckdb.Error as error:
         raise QueryError(f"{_said(error)}; the condition was: {_in_line(where)}") from error
     query = f"select {_ROW} from samples where (\n{where}\n)"  # it may end in a comment
-    return np.unique(_run(query, SampleRelation(reader, with_row=True), rejects)[_ROW].to_numpy())
+    samples = SampleRelation(reader, with_row=True)
+    return np.unique(_run(query, samples, RejectRelation(read_rejects))[_ROW].to_numpy())
 
 
 class SampleRelation(ds.InMemoryDataset):
@@ -112,6 +114,25 @@ class SampleRelation(ds.InMemoryDataset):
         return [int(fragment.path) for fragment in pruned]
 
 
+class RejectRelation(ds.InMemoryDataset):
+    """The rejects, as a data set that is read only when a query asks for it."""
+
+    def __init__(self, read: Callable[[], pa.Table]) -> None:
+        super().__init__(REJECT_SCHEMA.empty_table())
+        self._read = read
+        self.failure: PlaitError | OSError | None = None
+
+    def scanner(self, columns: list[str] | None = None, filter: ds.Expression | None = None) -> "_Scan":  # noqa: A002  # pyarrow's name
+        """A scan of some columns, as DuckDB asks for it."""
+        try:
+            table = self._read()
+        except (PlaitError, OSError) as error:
+            self.failure = error
+            raise
+        chosen = table if filter is None else table.filter(_evaluate(filter, table))
+        return _Scan(chosen.select(self.schema.names if columns is None else columns).to_reader())
+
+
 @dataclass(frozen=True)
 class _Scan:
     """Stands for a pyarrow Scanner, whose threads would call back into Python even while it is shutting down."""
@@ -133,7 +154,7 @@ def _as_declared(column: pa.Array, field: pa.Field) -> pa.Array:
     return column if column.type == field.type else widen(column)
 
 
-def _run(query: str, samples: SampleRelation, rejects: pa.Table) -> pa.Table:
+def _run(query: str, samples: SampleRelation, rejects: RejectRelation) -> pa.Table:
     """A connection of its own, so that nothing outlives the query."""
     _check_text(query)
     with duckdb.connect(":memory:", config=_CLOSED) as connection:
@@ -144,8 +165,8 @@ def _run(query: str, samples: SampleRelation, rejects: pa.Table) -> pa.Table:
             found = connection.sql(query).to_arrow_table()
             return found.rename_columns(_distinct(found.column_names))
         except duckdb.Error as error:
-            if samples.failure is not None:
-                raise samples.failure from None
+            if failure := samples.failure or rejects.failure:
+                raise failure from None
             raise QueryError(f"{_said(error)}; the query was: {_in_line(query)}") from error
 
 

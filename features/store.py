@@ -107,7 +107,7 @@ class Store:
             from features.query import select_rows
 
             holds_N = np.zeros(len(self), dtype=bool)
-            holds_N[select_rows(self.reader, self.rejects, where)] = True
+            holds_N[select_rows(self.reader, lambda: self.rejects, where)] = True
             chosen_N &= holds_N
         return np.flatnonzero(chosen_N)
 
@@ -220,7 +220,7 @@ class Store:
         """
         from features.query import run_query
 
-        return run_query(self.reader, self.rejects, query)
+        return run_query(self.reader, lambda: self.rejects, query)
 
     def export(
         self,

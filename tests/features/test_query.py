@@ -220,6 +220,38 @@ def test_sql_names_a_broken_shard_only_when_its_view_is_asked(folder, tmp_path):
         store.sql("select count(audio) from samples")
 
 
+@pytest.mark.parametrize("content", [None, b"PAR1"])
+def test_sql_opens_the_rejects_only_when_they_are_asked_for(folder, tmp_path, content):
+    copied = shutil.copytree(folder, tmp_path / "copy")
+    path = next(copied.glob("rejects-*"))
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    store = features.open(copied)
+
+    assert store.sql("select count(*) as n from samples where text <> 'rejects'")["n"].to_pylist() == [30]
+    assert store.table([], where="label = 'x' and key < 'rec03'")["key"].to_pylist() == ["rec00", "rec02"]
+    assert "reason" in store.sql("describe rejects")["column_name"].to_pylist()
+    for ask in (
+        lambda: store.sql("select count(*) from Rejects"),
+        lambda: store.sql("select key from samples where key not in (select key from rejects where reason = 'silent')"),
+        lambda: store.table([], where="key in (select key from rejects)"),
+    ):
+        with pytest.raises(
+            ShardError, match=rf"{path.name} is (in the manifest but not on disk|no whole Parquet file)"
+        ):
+            ask()
+
+
+def test_sql_filters_rejects_and_joins_them_with_themselves(store):
+    assert store.sql("select text, key from rejects where reason = 'silent' and stage <> 'embed'").to_pylist() == [
+        {"text": "too quiet", "key": "r"}
+    ]
+    assert store.sql("from rejects where reason = 'empty'").num_rows == 0
+    assert store.sql("select count(*) as n from rejects")["n"].to_pylist() == [1]
+    assert store.sql("select count(*) as n from rejects a join rejects b using (key)")["n"].to_pylist() == [1]
+
+
 def test_widen_keeps_float32_where_it_is():
     column = vector_column(np.ones((2, 3), np.float32), np.array([True, False]))
     wide = widen(column)
