@@ -59,7 +59,8 @@ class FolderFiles:
                 file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except (FileNotFoundError, NotADirectoryError):
                 raise StoreError(
-                    f"{self.folder} holds no {MANIFEST_FILE}, so it is no feature store: run 'dvc repro embed'"
+                    f"{self.folder} holds no {MANIFEST_FILE}, so it is no feature store: run 'dvc pull' if one was "
+                    "published, or 'dvc repro embed'"
                 ) from None
             hold = weakref.finalize(self, os.close, file)
             content = os.pread(file, os.fstat(file).st_size, 0)

@@ -30,7 +30,7 @@ def packed_shards(store: Store, split: str) -> list[Path]:
     folder = store.folder.absolute().parent / PACKED
     path = folder / MANIFEST_FILE
     if not path.is_file():
-        raise StoreError(f"{folder} holds no packed shards: run 'dvc repro pack'")
+        raise StoreError(f"{folder} holds no packed shards: run 'dvc pull' if they were published, or 'dvc repro pack'")
     content = json.loads(path.read_bytes())
     if content.get("store") != digest_bytes(store.files.manifest):
         raise StoreError(f"{folder} was packed from another version than {store.folder} has: run 'dvc repro pack'")

@@ -70,7 +70,9 @@ def test_open_reads_the_manifest_only(copied):
 
 
 def test_open_names_what_is_missing(tmp_path):
-    with pytest.raises(StoreError, match=r"no manifest.json.*dvc repro embed"):
+    with pytest.raises(
+        StoreError, match=r"no manifest.json.*: run 'dvc pull' if one was published, or 'dvc repro embed'$"
+    ):
         features.open(tmp_path)
 
 
