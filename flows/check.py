@@ -10,7 +10,7 @@ import typer
 from features.check import check
 from features.check_rows import Problem
 from flows.options import JsonOption, RevOption, StoreOption, open_store
-from flows.tables import print_json_rows
+from flows.tables import print_json_rows, visible
 
 
 def add_check(app: typer.Typer) -> None:
@@ -33,7 +33,7 @@ def _check(store: StoreOption = Path(), rev: RevOption = None, json: JsonOption 
         print_json_rows(map(asdict, counted()))
     else:
         for problem in counted():
-            sys.stdout.write(f"{problem}\n")
+            sys.stdout.write(f"{visible(str(problem))}\n")
         kept = f"{len(opened)} samples in {len(opened.manifest.shards)} shards, {len(opened.views)} views"
         sys.stdout.write(f"{opened.folder}: {kept}, {num_problems or 'no'} problems\n")
     if num_problems:

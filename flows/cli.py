@@ -21,7 +21,7 @@ from flows.plan import add_plan
 from flows.precision import add_precision
 from flows.publish import add_publish
 from flows.stats import add_stats
-from flows.tables import print_json, print_json_rows, print_table
+from flows.tables import print_json, print_json_rows, print_table, visible
 from flows.timeline import add_timeline
 from flows.versions import add_versions
 
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    sys.stderr.write(f"plait: error: {' '.join(message.split())}\n")
+    sys.stderr.write(f"plait: error: {visible(' '.join(message.split()))}\n")
     sys.exit(1)
 
 

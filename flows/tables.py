@@ -14,6 +14,9 @@ from rich.text import Text
 
 _PAGE_ROWS = 200  # rich needs all rows of a table before the first is shown, and a second for 500 of them
 _SHOWN_NUMBERS = 4
+# A terminal acts on C0, DEL and C1; the Unicode separators break lines as \n does, and the rest turns their direction.
+_UNSEEN = (*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+_ESCAPES = {code: ascii(chr(code))[1:-1] for code in _UNSEEN}
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
@@ -21,6 +24,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
 
     Nothing is cut off but the numbers of long vectors. A row may be shorter than columns.
     """
+    title = title and visible(title)
     if sys.stdout.isatty():
         _print_pages(columns, iter(rows), title)
     else:
@@ -35,7 +39,7 @@ def _print_pages(columns: Sequence[str], rows: Iterator[Sequence[Any]], title: s
     while True:
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for column in columns:
-            table.add_column(Text(column), overflow="fold")
+            table.add_column(Text(visible(column)), overflow="fold")
         for row in page:
             table.add_row(*(Text(_cell(value), justify="right" if _is_number(value) else "left") for value in row))
         console.print(table)
@@ -45,7 +49,7 @@ def _print_pages(columns: Sequence[str], rows: Iterator[Sequence[Any]], title: s
 
 
 def _print_plain(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None) -> None:
-    lines = [[(column, False) for column in columns]]
+    lines = [[(visible(column), False) for column in columns]]
     lines += [[(_cell(value), _is_number(value)) for value in row] for row in rows]
     widths = [max(len(line[place][0]) for line in lines if place < len(line)) for place in range(len(columns))]
     if title:
@@ -54,6 +58,11 @@ def _print_plain(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: s
         cells = zip(line, widths, strict=False)
         padded = (text.rjust(width) if number else text.ljust(width) for (text, number), width in cells)
         sys.stdout.write("  ".join(padded).rstrip() + "\n")
+
+
+def visible(text: str) -> str:
+    """The text with escapes, as \\x1b, for what a terminal would obey and not show."""
+    return text.translate(_ESCAPES)
 
 
 def print_json(content: Any) -> None:
@@ -98,7 +107,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, list | tuple):
         shown = ", ".join(_cell(entry) for entry in value[:_SHOWN_NUMBERS])
         return f"[{shown}]" if len(value) <= _SHOWN_NUMBERS else f"[{shown}, and {len(value) - _SHOWN_NUMBERS} more]"
-    return _text(value).replace("\n", "\\n")
+    return visible(_text(value))
 
 
 def _is_number(value: Any) -> bool:

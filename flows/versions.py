@@ -11,7 +11,7 @@ from features.manifest import MANIFEST_FILE
 from features.rev import DIGEST_CHARS, digest_json
 from features.store import PROJECT_STORE
 from flows.options import JsonOption, RevOption, StoreOption, open_store
-from flows.tables import print_json, print_table
+from flows.tables import print_json, print_table, visible
 
 _FIRST_KEYS = 10
 _SHOWN_KEYS = 4
@@ -134,7 +134,7 @@ def lineage(
     if json:
         print_json(found)
     else:
-        sys.stdout.write("\n".join(_tree(found)) + "\n")
+        sys.stdout.write("\n".join(map(visible, _tree(found))) + "\n")
 
 
 def _tree(found: dict[str, Any]) -> list[str]:

@@ -55,6 +55,12 @@ def test_sql_prints_whole_cells_when_piped(plait):
     assert "…" not in out
 
 
+def test_sql_escapes_control_characters_but_in_json(plait):
+    query = "select chr(27) || '[2J' as text"
+    assert plait("sql", query)[1] == "text\n\\x1b[2J\n"
+    assert json.loads(plait("sql", query, "--json")[1]) == [{"text": "\x1b[2J"}]
+
+
 def test_sql_json_is_a_list_with_one_object_a_line(plait):
     status, out, _ = plait("sql", "select label, count(*) as n from samples group by 1 order by 1", "--json")
     assert status == 0
@@ -86,6 +92,7 @@ def test_stats_prints_tables_and_json(plait):
     [
         (("sql", "selec"), "plait: error: Parser Error"),
         (("sql", "copy samples to 'x.csv'"), "plait: error: a query is one SELECT"),
+        (("sql", "selec '\x1b[31m'"), "the query was: selec '\\x1b[31m'"),
         (("get", "imag", "k"), "did you mean 'image'?"),
         (("get", "image", "k"), "lacks 1 of the keys: 'k'"),
     ],

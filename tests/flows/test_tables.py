@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from flows.tables import print_json_rows, print_table, to_json
 
 
@@ -29,6 +31,26 @@ def test_print_table_pages_and_folds_on_a_terminal(capsys, monkeypatch):
     assert out.count("key") == 2
     assert out.count("x") == 250 * 60
     assert "249" in out
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_print_table_escapes_what_a_terminal_would_obey(capsys, monkeypatch, is_terminal):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: is_terminal)
+    monkeypatch.setenv("TERM", "dumb")  # rich writes no colours
+    print_table(
+        ["te\x1bxt"],
+        [("\x1b[2Jgone\r\a",), (["\x9b31m", "\u202eabc"],), ("tab\t\x00\x7f",), ("ÿ\xa0é 🙂",)],
+        title="T\b",
+    )
+    out = capsys.readouterr().out
+    assert [line.strip() for line in out.splitlines() if line.strip(" ─")] == [
+        "T\\x08",
+        "te\\x1bxt",
+        "\\x1b[2Jgone\\r\\x07",
+        "[\\x9b31m, \\u202eabc]",
+        "tab\\t\\x00\\x7f",
+        "ÿ\xa0é 🙂",
+    ]
 
 
 def test_print_json_rows_is_one_document(capsys):

@@ -13,6 +13,7 @@ Plait = Callable[..., tuple[int, str, str]]
 KEYS = [f"rec{number:02}/0000" for number in range(20)]
 REJECTS = [
     {"key": "rec04", "stage": "align", "reason": "overlap", "dropped": "nothing", "text": "2 of 3 cues"},
+    {"key": "rec98", "stage": "clean", "reason": "empty", "dropped": "sample", "text": "\x1b[2J\nnothing"},
     {"key": "rec99", "stage": "clean", "reason": "silent", "dropped": "sample", "text": "it peaks at -80 dBFS"},
 ]
 
@@ -95,6 +96,15 @@ def test_lineage_of_a_lost_sample_is_an_answer(plait: Plait) -> None:
     assert status == 0
     assert "  lost in clean: sample of rec99, silent: it peaks at -80 dBFS\n" in out
     assert json.loads(plait("lineage", "rec99", "--store", "new", "--json")[1])["sample"] is None
+
+
+def test_lineage_escapes_what_a_terminal_would_obey(plait: Plait) -> None:
+    assert (
+        "  lost in clean: sample of rec98, empty: \\x1b[2J\\nnothing\n"
+        in plait("lineage", "rec98", "--store", "new")[1]
+    )
+    found = json.loads(plait("lineage", "rec98", "--store", "new", "--json")[1])
+    assert found["rejects"][0]["text"] == "\x1b[2J\nnothing"
 
 
 def test_lineage_tells_what_is_odd_about_a_recording_and_takes_it_for_no_loss(plait: Plait) -> None:
