@@ -46,21 +46,26 @@ class DvcObjects:
         from dvc.exceptions import DvcException
 
         cache, remotes = self._databases
-        tried = []
+        tried, damaged = [], []
         for name, connect in remotes.items():
             try:
-                if self._copy(cache, connect(), oid):
+                remote = connect()
+                if self._copy(cache, remote, oid):
                     return
+                damaged.append(remote.fs.unstrip_protocol(remote.oid_to_path(oid)))
                 tried.append(f"remote {name!r}, whose copy is damaged")
             except FileNotFoundError:
                 tried.append(f"remote {name!r}")
             except (DvcException, OSError) as error:
                 tried.append(f"remote {name!r} ({error})")
         where = "and the project has no DVC remote" if not tried else f"nor in {' nor in '.join(tried)}"
-        raise ShardError(
-            f"{what} (md5 {oid}) is not in DVC's cache {self.cache}, {where}: run 'dvc push --all-commits' where that "
-            "version was made, or 'dvc remote add' if it is elsewhere"
-        )
+        cure = "run 'dvc push --all-commits' where that version was made, or 'dvc remote add' if it is elsewhere"
+        if damaged:
+            cure = (
+                f"replace {damaged[0]} by the file of that name in DVC's cache where that version was made; 'dvc push' "
+                "passes over it"
+            )
+        raise ShardError(f"{what} (md5 {oid}) is not in DVC's cache {self.cache}, {where}: {cure}")
 
     def _copy(self, cache: Any, remote: Any, oid: str) -> bool:
         """Copy an object from a remote unless its bytes have another digest; whether they have the right one.

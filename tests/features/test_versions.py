@@ -142,11 +142,25 @@ def test_damaged_object_of_a_remote_does_not_reach_the_cache(copy: Path) -> None
     name = next(name for name in files.oids if name.startswith("image/"))
     remote = copy.parent / "remote" / "files" / "md5" / files.oids[name][:2] / files.oids[name][2:]
     remote.chmod(0o644)
-    remote.write_bytes(remote.read_bytes()[:-1])
+    whole = remote.read_bytes()
+    remote.write_bytes(whole[:-1])
 
-    with pytest.raises(ShardError, match="nor in remote 'store', whose copy is damaged"):
+    with pytest.raises(ShardError, match=f"nor in remote 'store', whose copy is damaged: replace {remote} by the file"):
         list(files.places(name))
     assert not any(_cache(copy).rglob(f"*{files.oids[name][2:]}*"))
+    remote.write_bytes(whole)
+    assert list(files.places(name))[-1].read_bytes() == whole
+
+
+def test_push_does_not_mend_a_damaged_object_of_a_remote(copy: Path) -> None:
+    """Which is why the message names another cure."""
+    oid = open_revision(copy, "v1").oids["manifest.json"]
+    remote = copy.parent / "remote" / "files" / "md5" / oid[:2] / oid[2:]
+    remote.chmod(0o644)
+    remote.write_bytes(b"{}")
+    with dvc(copy) as repo:
+        repo.push(all_commits=True)
+    assert remote.read_bytes() == b"{}"
 
 
 @pytest.mark.parametrize(
