@@ -170,7 +170,8 @@ def _check_fresh(repo: Any) -> None:
     """
     graphs = [stage.path for stage in repo.index.stages if Path(stage.path).parent == Path(repo.root_dir)]
     added = [stage.path for stage in repo.index.stages if stage.path.endswith(".dvc")]
-    for stage, changes in repo.status(targets=sorted({*graphs, *added}), with_deps=True).items():
+    # DVC gives them in another order each time.
+    for stage, changes in sorted(repo.status(targets=sorted({*graphs, *added}), with_deps=True).items()):
         found = [_described(change) for change in changes if change != "always changed"]
         if found:
             raise PublishError(f"stage {stage} is not up to date ({'; '.join(found)}): run 'dvc repro'")
