@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,24 @@ Load = Callable[[Path], "SentenceTransformer"]
 
 def make_sentence_transformer(model: str, view: View) -> Encoder:
     """A sentence-transformers model with the pooling that it declares."""
-    return _make_from_folder(model, view, load_sentence_transformer)
+    return _make_from_folder(hub_name(model), view, load_sentence_transformer)
+
+
+def hub_name(model: str) -> str:
+    """The model under the name that sentence-transformers asks the hub for: without an owner it is the library's own,
+    unless it is one of those of transformers that have none."""
+    if "/" in model or model.startswith((".", "~")) or Path(model).is_dir() or _has_no_owner(model):
+        return model
+    return f"sentence-transformers/{model}"
+
+
+def _has_no_owner(model: str) -> bool:
+    """Whether the library lists the model as one without an owner; asked of its source, as importing takes seconds."""
+    spec = find_spec("sentence_transformers")
+    if spec is None or spec.origin is None:
+        return False
+    source = Path(spec.origin).with_name("util") / "misc.py"
+    return f'\n    "{model.lower()}",\n' in source.read_text(encoding="utf-8")
 
 
 def make_transformer(model: str, view: View) -> Encoder:

@@ -1,13 +1,16 @@
 import importlib
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from sentence_transformers.util.misc import ORIGINAL_TRANSFORMER_MODELS
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from features.encoders.catalogue import FAMILIES
 from features.encoders.listing import describe_encoder, fetch_weights, list_encoders, views_of
+from features.encoders.sentences import hub_name
 from features.errors import EncoderError
 from features.sample import MODALITIES
 from features.view import View
@@ -55,6 +58,36 @@ def test_describe_encoder_tells_what_brings_missing_weights():
     listed = describe_encoder("sentence-transformers:nobody/none")
     assert (listed.weights, listed.weights_digest) == ("missing", None)
     assert "run 'plait encoders fetch sentence-transformers:nobody/none'" in listed.cure
+
+
+def test_sentence_transformers_model_without_an_owner_is_the_librarys_own(
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("socket.getaddrinfo", None)
+    cached = tmp_path / "models--sentence-transformers--all-tiny"
+    shutil.copytree(bert_folder, cached / "snapshots" / "0123")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("0123")
+
+    listed = describe_encoder("sentence-transformers:all-tiny")
+    assert (listed.weights, listed.about) == ("here", {"text": {"max_tokens": 32}})
+    assert (
+        listed.weights_digest == describe_encoder("sentence-transformers:sentence-transformers/all-tiny").weights_digest
+    )
+    assert fetch_weights(views_of("sentence-transformers:all-tiny")[0]) == listed.weights_digest
+    missing = describe_encoder("sentence-transformers:bert-base-uncased")
+    assert "run 'plait encoders fetch sentence-transformers:bert-base-uncased'" in str(missing.cure)
+
+
+def test_hub_name_adds_the_owner_where_the_library_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hub_name("all-MiniLM-L6-v2") == "sentence-transformers/all-MiniLM-L6-v2"
+    assert hub_name("bert-base") == "sentence-transformers/bert-base"
+    for name in (*ORIGINAL_TRANSFORMER_MODELS, "BERT-base-uncased", "somebody/all-MiniLM-L6-v2", ".", "~"):
+        assert hub_name(name) == name
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    assert hub_name("mine") == "mine"
 
 
 @pytest.mark.parametrize("name", ["minilmm", "minilm:other", "", "timm:resnet5O"])
