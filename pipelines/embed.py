@@ -23,7 +23,7 @@ from pipelines.accounts import num_halvings, say_account
 from pipelines.fingerprints import fingerprint_spans
 from pipelines.ingest import read_raw
 from pipelines.inventory import SOURCE_COLUMNS, read_inventory
-from pipelines.job import Reject, ShardRecord, remove_work, run_job
+from pipelines.job import Reject, ShardRecord, is_finished, remove_work, run_job
 from pipelines.lock import writing
 from pipelines.params import BeamParams, EmbedParams
 from pipelines.published import Published, read_published
@@ -188,8 +188,9 @@ def _run_plan(plan: ViewPlan, beam: BeamParams) -> tuple[dict[str, Shard], list[
     )
     is_light = defined.view.input == "text" and defined.view.pooling != "sequence"
     at_once = max(_TEXT_SHARDS_AT_ONCE, beam.threads) if is_light else None
+    todo = {task.file for task in plan.tasks if not is_finished(task)}
     records = run_job(worker, plan.tasks, known={}, params=beam, label=f"embed {defined.view.name}", at_once=at_once)
-    say_account(plan, records)
+    say_account(plan, [record for record in records if record.shard.file in todo])
     return plan.kept | {record.shard.file: record.shard for record in records}, records
 
 

@@ -137,12 +137,10 @@ def make_shard(task: ShardTask, worker: ShardWorker) -> bool:
 
     Returns whether it is there. An error becomes a record, since Beam would hand it on as a page of traceback.
     """
-    record = _load_record(task)
-    if record is not None and "error" not in record and _is_made(task, record["shard"]["digest"]):
+    if is_finished(task):
         return True
     try:
-        made = worker(task, ShardProgress(task.progress_path))
-        record = {**made.to_json(), "account": made.account}
+        record = asdict(worker(task, ShardProgress(task.progress_path)))
     except PlaitError as error:
         record = {"error": str(error)}
     except OSError as error:
@@ -151,20 +149,23 @@ def make_shard(task: ShardTask, worker: ShardWorker) -> bool:
     return "error" not in record
 
 
-def _load_record(task: ShardTask) -> dict[str, Any] | None:
-    try:
-        content: dict[str, Any] = json.loads(task.record_path.read_bytes())
-    except FileNotFoundError:
-        return None
+def is_finished(task: ShardTask) -> bool:
+    """Whether the shard is there, and its record, which says so."""
+    record = _load_record(task)
+    return "shard" in record and _is_made(task, record["shard"]["digest"])
+
+
+def _load_record(task: ShardTask) -> dict[str, Any]:
+    """What came of the shard, nothing if there is no record."""
+    path = task.record_path
+    content: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {}
     return content
 
 
 def _is_made(task: ShardTask, digest: str) -> bool:
     """Whether the shard of the record stands. A name that holds the fingerprint tells; under any other name a run
     that was cut off may have left a file of other settings, so its bytes are compared."""
-    if not task.path.exists():
-        return False
-    return task.fingerprint[:NAME_CHARS] in task.file or digest_file(task.path) == digest
+    return task.path.exists() and (task.fingerprint[:NAME_CHARS] in task.file or digest_file(task.path) == digest)
 
 
 def limit_threads() -> None:
@@ -232,7 +233,7 @@ def _check_room(task: ShardTask) -> None:
 
 
 def _forget_failure(task: ShardTask) -> None:
-    if "error" in (_load_record(task) or {}):
+    if "error" in _load_record(task):
         task.record_path.unlink()
 
 
@@ -282,11 +283,11 @@ def _read_records(tasks: Sequence[ShardTask]) -> dict[str, ShardRecord]:
     """The records by file name. A failure is told before a shard that is merely missing, which may follow from it."""
     found = [_load_record(task) for task in tasks]
     for record in found:
-        if record is not None and "error" in record:
+        if "error" in record:
             raise StageError(record["error"])
     made = {}
     for task, record in zip(tasks, found, strict=True):
-        if record is None or not task.path.exists():
+        if not record or not task.path.exists():
             raise StageError(
                 f"the Beam runner reported success, but shard {task.name} was not made: use another runner"
             )

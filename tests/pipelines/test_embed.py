@@ -226,6 +226,23 @@ def test_embed_goes_on_with_smaller_batches_and_says_so_as_long_as_their_rows_ar
     assert features.open(small).views["words"].deterministic
 
 
+def test_embed_says_what_it_wrote_and_what_it_found_of_a_run_that_published_nothing(
+    tmp_path: Path, log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = {**TEXTS, "rec01/1": "bad"}
+    with pytest.raises(RejectRatioError):
+        embed_texts(tmp_path, texts, [counting_view(log)], max_reject_ratio=0.0)
+    files = sorted((tmp_path / "features" / "words").glob("*.arrow"))
+    assert f"{len(files)} of {len(files)} files written, 29 of their 30 samples encoded\n" in capsys.readouterr().err
+    gone = read_shard(files[0]).num_rows
+    files[0].unlink()
+    embed_texts(tmp_path, texts, [counting_view(log)])
+
+    written = f"embed words: 1 of {len(files)} files written, {gone} of their {gone} samples encoded"
+    found = f"{len(files) - 1} found, written by a run that published nothing"
+    assert f"{written}; {found}\n" in capsys.readouterr().err
+
+
 def test_embed_says_what_to_do_when_its_rejects_are_damaged_or_gone(project: Path, log: Path) -> None:
     rejects = next((project / "features").glob("rejects-*"))
     rejects.write_bytes(rejects.read_bytes()[:100])
