@@ -9,6 +9,7 @@ import numpy as np
 
 from features.encoders.base import Audio, Encoded, Encoder, Media, Video
 from features.encoders.catalogue import make_encoder, query_modalities
+from features.encoders.memory import within_memory
 from features.encoders.pooling import pool
 from features.encoders.session import encode_samples
 from features.errors import EncoderError
@@ -43,7 +44,8 @@ class QueryEncoders:
     def _encoder(self, view: StoredView, modality: str) -> Encoder:
         if (view.name, modality) not in self._loaded:
             encoder = _make(view, modality)
-            encoder.load("cpu")
+            with within_memory(view, "cpu"):
+                encoder.load("cpu")
             self._loaded[view.name, modality] = encoder
         return self._loaded[view.name, modality]
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from apache_beam.utils.shared import Shared
 
 from features.encoders.base import Audio, Encoded, Encoder, Media, TimedText, Video, Word
+from features.encoders.memory import within_memory
 from features.encoders.pooling import pool, pooled_dim
 from features.encoders.session import Session, open_session
 from features.encoders.timing import Clock
@@ -114,12 +115,14 @@ class EncodeShard:
         return session
 
     def _open_session(self) -> Session:
-        """A session over the loaded model. Raises EncoderError if the weights are others than when the run began."""
+        """A session over the loaded model. Raises EncoderError if the weights are others than when the run began, or
+        memory does not hold the model."""
         if self.encoder.definition()["weights_digest"] != self.weights_digest:
             raise EncoderError(
                 f"view {self.view.name!r}: the weights of {self.view.encoder!r} changed since the run began: run again"
             )
-        return open_session(self.encoder, self.device, threads=self.threads)
+        with within_memory(self.view, self.device):
+            return open_session(self.encoder, self.device, threads=self.threads)
 
     def _dim(self, inputs: ShardRows) -> int:
         if self.dim is not None and not len(inputs.encode_N):

@@ -44,6 +44,7 @@ class CountingEncoder:
     inputs: frozenset[str] = frozenset({"text"})
     batch_size: int = 4
     most_units: int = 4  # that memory holds
+    side: int = 0  # of the square of numbers that the model is
     dim: int = DIM
     about: dict[str, Any] = field(default_factory=dict)
 
@@ -57,6 +58,7 @@ class CountingEncoder:
 
     def load(self, device: str) -> None:
         _note(self.log.with_suffix(".loads"), device)
+        np.empty((self.side, self.side))
 
     def prepare(self, media: Media) -> Prepared:
         text = media.text if isinstance(media, TimedText) else media

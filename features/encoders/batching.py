@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from features.encoders.base import Encoded, Encoder
+from features.encoders.memory import is_out_of_memory
 from features.errors import EncoderError
 from features.reasons import MediaError, Reason
 
@@ -142,7 +143,7 @@ def encode_units(encoder: Encoder, units: Sequence[np.ndarray], size: BatchSize)
     try:
         outputs = encoder.encode(_padded(units, asked))[: len(units)]
     except _FAILURES as error:
-        if _is_out_of_memory(error) and asked > 1:
+        if is_out_of_memory(error) and asked > 1:
             _free_memory()
             size.lower(shape, asked)
             return encode_units(encoder, units, size)
@@ -188,12 +189,6 @@ def _padded(units: Sequence[np.ndarray], size: int) -> np.ndarray:
     return units_B
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory did not suffice; torch has a type of its own for a GPU's, and none for the CPU's."""
-    is_torchs = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
-    return isinstance(error, MemoryError) or is_torchs
-
-
 def _free_memory() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
@@ -202,7 +197,7 @@ def _free_memory() -> None:
 
 def _blamed(error: Exception) -> MediaError:
     """Why a unit that fails alone has no vector."""
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return MediaError(Reason.TOO_LARGE, "encoding it takes more memory than there is")
     said = " ".join(str(error).split())[:_SHOWN_CHARS]
     return MediaError(Reason.NOT_ENCODABLE, f"the encoder failed on it: {type(error).__name__}: {said}")

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from features.encoders.catalogue import FAMILIES, Family, find_family, make_encoder
+from features.encoders.memory import within_memory
 from features.encoders.running import take_running
 from features.encoders.weights import check_pin, fetching
 from features.errors import EncoderError
@@ -96,5 +97,6 @@ def fetch_weights(view: View) -> str | None:
         encoder = make_encoder(plain_view)
         digest: str | None = encoder.definition()["weights_digest"]
         check_pin(view, digest)
-        encoder.load("cpu")
+        with within_memory(view, "cpu"):
+            encoder.load("cpu")
     return digest

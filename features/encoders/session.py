@@ -16,8 +16,9 @@ from typing import Any
 
 from features.encoders.base import Encoded, Encoder, Media
 from features.encoders.batching import BatchSize, Lanes, Outcome, Place, Sample, encode_each, encode_units
+from features.encoders.memory import is_out_of_memory
 from features.encoders.timing import Clock, Times
-from features.reasons import MediaError
+from features.reasons import MediaError, Reason
 
 _OPEN_BATCHES = 64  # samples of one feed that may be under way, in batches: bounds memory over a long shard
 # Samples that a thread prepares in one go: to hand each text over alone takes longer than to prepare it.
@@ -148,6 +149,10 @@ class Session:
                             self._pass_on(batch, alone)
         except MediaError as caught:
             error = caught
+        except Exception as caught:  # OpenCV's are nothing more special
+            if not is_out_of_memory(caught):
+                raise
+            error = MediaError(Reason.TOO_LARGE, "preparing it takes more memory than there is")
         with self._lock:
             sample.is_complete, sample.error = True, error
             if error is not None:

@@ -16,6 +16,7 @@ from features.encoders.base import Media
 from features.encoders.session import Read, Session, open_session
 from features.encoders.timing import ACTIVITIES
 from features.errors import ShardError
+from features.reasons import Reason
 
 TEXTS = st.lists(
     st.lists(st.sampled_from(["1", "2", "12", "345", "nan", "broken"]), max_size=4).map(" ".join), max_size=40
@@ -121,6 +122,23 @@ def test_what_reading_a_sample_raises_ends_its_feed_alone() -> None:
         with pytest.raises(ShardError, match="damaged"):
             list(session.encode([(0, damaged), (1, partial(str, "1"))]))
         assert len(list(session.encode(_feed(["1", "2", "3"])))) == 3
+
+
+def test_a_sample_that_memory_does_not_hold_while_it_is_prepared_is_rejected_alone() -> None:
+    class Greedy(SumEncoder):
+        def _unit(self, part: str) -> np.ndarray:
+            if part == "999":
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+            if part == "555":
+                raise RuntimeError("a mistake of the encoder")
+            return super()._unit(part)
+
+    with Session([Greedy()]) as session:
+        outcomes = [outcome for _, outcome in session.encode(_feed(["1", "2 999", "3"]))]
+        assert [describe(outcome) for outcome in (outcomes[0], outcomes[2])] == [encode_alone("1"), encode_alone("3")]
+        assert describe(outcomes[1]) == (Reason.TOO_LARGE, "preparing it takes more memory than there is")
+        with pytest.raises(RuntimeError, match="a mistake"):
+            list(session.encode(_feed(["555"])))
 
 
 def test_a_session_tells_where_time_went_once() -> None:

@@ -226,6 +226,15 @@ def test_embed_goes_on_with_smaller_batches_and_says_so_as_long_as_their_rows_ar
     assert features.open(small).views["words"].deterministic
 
 
+def test_embed_says_in_one_line_that_memory_does_not_hold_a_model(tmp_path: Path, log: Path) -> None:
+    with pytest.raises(StageError) as raised:
+        embed_texts(tmp_path, TEXTS, [counting_view(log, side=1 << 28)])
+    assert str(raised.value) == (
+        "view 'words': to load encoder 'counting' takes more memory than 'cpu' has: "
+        "choose a smaller model or smaller options"
+    )
+
+
 def test_embed_says_what_it_wrote_and_what_it_found_of_a_run_that_published_nothing(
     tmp_path: Path, log: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,36 @@
+"""Running out of memory: how libraries tell of it, and how the user is told."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from features.errors import EncoderError
+from features.view import StoredView, View
+
+# Of torch, on a CPU, by itself and through the kernel, or for more than it can count; and of OpenCV.
+_SAID = ("can't allocate memory", "Cannot allocate memory", "size calculation overflowed", "Insufficient memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory did not suffice, at once or for what the error came from; torch has a type of its own for a
+    GPU's, and none for the CPU's."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if any(words in str(error) for words in _SAID):
+        return True
+    return error.__cause__ is not None and is_out_of_memory(error.__cause__)
+
+
+@contextmanager
+def within_memory(view: View | StoredView, device: str) -> Iterator[None]:
+    """Raise EncoderError if the block, which loads the view's model, takes more memory than there is."""
+    try:
+        yield
+    except Exception as error:  # OpenCV's are nothing more special
+        if not is_out_of_memory(error):
+            raise
+        options = f" with options {view.options}" if view.options else ""
+        instead = "" if device == "cpu" else ", or set embed.device to 'cpu'"
+        raise EncoderError(
+            f"view {view.name!r}: to load encoder {view.encoder!r}{options} takes more memory than {device!r} has: "
+            f"choose a smaller model or smaller options{instead}"
+        ) from error
