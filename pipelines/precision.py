@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from features.encoders.base import Encoded
 from features.encoders.catalogue import make_encoder
+from features.encoders.memory import within_memory
 from features.encoders.pooling import pool
 from features.encoders.running import check_device, take_running
 from features.encoders.session import open_session
@@ -81,7 +82,9 @@ def _encode(view: View, samples: pa.Table, device: str, threads: int) -> tuple[n
     paths, rows = samples.column("path").to_pylist(), samples.column("row").to_pylist()
     files = {path: MediaFile(Path(path), view.source) for path in set(paths)}
     reads = [(place, partial(files[path].read, row)) for place, (path, row) in enumerate(zip(paths, rows, strict=True))]
-    with open_session(make_encoder(view), device, threads=threads) as session:
+    with within_memory(view, device):
+        opened = open_session(make_encoder(view), device, threads=threads)
+    with opened as session:
         list(session.encode(reads))
         started_s = time.perf_counter()
         outcomes = [outcome for _, outcome in session.encode(reads)]

@@ -2,9 +2,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from counting import publish_texts
+from counting import publish_rows, publish_texts
 
 from features.errors import EncoderError, StageError
+from features.sample import media_row
+from pipelines.digests import sample_digests
 from pipelines.params import EmbedParams
 from pipelines.precision import measure_precision
 from pipelines.view_params import ViewParams
@@ -46,3 +48,13 @@ def test_measure_precision_needs_samples(tmp_path: Path) -> None:
     before = [publish_texts(tmp_path / "align", {"rec/0": None})]
     with pytest.raises(StageError, match="no sample has text"):
         measure_precision(params_of(precision="bfloat16"), "text", before, num_samples=2, threads=1)
+
+
+def test_measure_precision_says_that_memory_does_not_hold_a_model(tmp_path: Path) -> None:
+    row = media_row(key="a", recording="a", group="a", split="train", variant=0, image=b"png", source_digest="0")
+    before = [publish_rows(tmp_path / "align", [{**row, "digests": sample_digests(row)}])]
+    options = {"size_px": 1 << 28, "precision": "bfloat16"}
+    view = ViewParams(input="image", encoder="efficientnet-lite0", options=options)
+    params = EmbedParams(device="cpu", shard_samples=8, views={"image": view}, max_reject_ratio=0.2)
+    with pytest.raises(EncoderError, match=r"view 'image': to load .* takes more memory than 'cpu' has"):
+        measure_precision(params, "image", before, num_samples=1, threads=1)
