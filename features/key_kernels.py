@@ -28,7 +28,7 @@ START, TABLE, NUM_SLOTS = range(3)
 _NEWLINE = 10
 _ROW_BITS = MOST_ROWS.bit_length()  # of a slot: the row, counted from 1; above it are bits of the key's hash, its tag
 _LINE_BYTES = 64
-_FEW_WORDS = 16  # are compared at once
+FEW_WORDS = 16  # are compared at once
 # Of the vectors that are copied next, the first lines: the processor itself asks for those that follow. Measured: from
 # 2 rows and all lines to 16 rows and 2 lines do nearly alike.
 _ROWS_AHEAD, _BYTES_AHEAD = 8, 512
@@ -95,15 +95,15 @@ def _shard_of(address: int, num_bytes: int, firsts: tuple[Any, ...]) -> int:
         bucket = np.int64(min((word - base) >> np.uint64(shift), np.uint64(len(buckets_B) - 2)))
     lowest, end = max(buckets_B[bucket] - 1, 0), buckets_B[bucket + 1]
     shard, num_left, words = lowest, end - lowest, words_S.ctypes.data
-    while num_left > _FEW_WORDS:
+    while num_left > FEW_WORDS + 1:
         half = num_left >> 1
         # No branch, for the processor could not guess it.
         shard += half & -np.int64(load_word(words + 8 * (shard + half)) <= word)
         num_left -= half
     num_behind = 0
-    for place in range(1, num_left):
+    for place in range(1, FEW_WORDS + 1):  # always as many, at once; those that are too many are larger
         num_behind += load_word(words + 8 * (shard + place)) <= word
-    shard += num_behind
+    shard = min(shard + num_behind, end - 1)
     if words_S[shard] == word:  # then the words of shards before may be the same
         shard = lowest
         while end - shard > 1:

@@ -7,7 +7,7 @@ from threading import Lock
 import numpy as np
 import pyarrow as pa
 
-from features.key_kernels import CLOSED, NUM_SLOTS, fetch_keys, fill_table, find_keys
+from features.key_kernels import CLOSED, FEW_WORDS, NUM_SLOTS, fetch_keys, fill_table, find_keys
 from features.mapping import MappedVectors
 
 ReadKeys = Callable[[int], pa.Array]
@@ -39,11 +39,19 @@ class KeyTables:
         addresses_S = self._text.ctypes.data + np.cumsum(lengths_S) - lengths_S
         heads = b"".join(first[skipped:][:_WORD_BYTES].ljust(_WORD_BYTES, b"\0") for first in firsts)
         words_S = np.frombuffer(heads, ">u8").astype(np.uint64)
+        padded_S = np.append(words_S, np.full(FEW_WORDS, (1 << 64) - 1, np.uint64))  # a loop looks so far behind each
         base, top = int(words_S[0]), int(words_S[-1])
         shift = max(0, (top - base).bit_length() - _NUM_BUCKETS.bit_length() + 1)
         edges = np.array([min(base + (bucket << shift), (1 << 64) - 1) for bucket in range(_NUM_BUCKETS)], np.uint64)
         buckets_B = np.append(np.searchsorted(words_S, edges), len(firsts))
-        self._firsts = (skipped, np.uint64(base), shift, words_S, buckets_B, np.stack([addresses_S, lengths_S], axis=1))
+        self._firsts = (
+            skipped,
+            np.uint64(base),
+            shift,
+            padded_S,
+            buckets_B,
+            np.stack([addresses_S, lengths_S], axis=1),
+        )
         self._starts = starts
         self._shards_SC = np.zeros((len(firsts), 3), np.int64)
         self._seed = np.uint64(randbits(64))

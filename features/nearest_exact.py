@@ -173,11 +173,12 @@ class _Scan:
 
     def _keep(self, rows_B: np.ndarray, scores_BQ: "Tensor", scales_B: np.ndarray, error: float) -> None:
         """scales_B: float32 [row], what the scores are to be multiplied with."""
+        num_queries, is_enough = len(self.threshold_Q), len(rows_B) >= self._k
+        if is_enough and (self.threshold_Q == -math.inf).all():  # all are above it
+            self._raise_to_best(scores_BQ, scales_B, error)
         places_P = self._above_threshold(scores_BQ, scales_B, error)
-        num_queries = len(self.threshold_Q)
-        if len(places_P) > 2 * self._k * num_queries and len(rows_B) >= self._k:
-            worst_Q = _scaled(scores_BQ, scales_B).topk(self._k, dim=0).values[-1].numpy() + np.float32(error)
-            self._raise_threshold(np.arange(num_queries), worst_Q)
+        if is_enough and len(places_P) > 2 * self._k * num_queries:
+            self._raise_to_best(scores_BQ, scales_B, error)
             places_P = self._above_threshold(scores_BQ, scales_B, error)
         if not len(places_P):
             return
@@ -187,6 +188,10 @@ class _Scan:
         self._num_found += len(places_P)
         if self._num_found > self._most_found:
             self._tighten()
+
+    def _raise_to_best(self, scores_BQ: "Tensor", scales_B: np.ndarray, error: float) -> None:
+        best_QK = _scaled(scores_BQ, scales_B).T.contiguous().topk(self._k).values  # faster than along the rows
+        self._raise_threshold(np.arange(len(best_QK)), best_QK[:, -1].numpy() + np.float32(error))
 
     def _above_threshold(self, scores_BQ: "Tensor", scales_B: np.ndarray, error: float) -> np.ndarray:
         """Places in the flat scores."""
