@@ -86,15 +86,21 @@ def _split(text: np.ndarray, num_keys: int, starts_K: np.ndarray) -> bool:
 
 
 @njit()
+def _number(address: int, place: Any) -> Any:
+    """The int64 at a place of an array: a loop that is handed the array itself counts who holds it, for each key."""
+    return np.int64(load_word(address + 8 * place))
+
+
+@njit()
 def _shard_of(address: int, num_bytes: int, firsts: tuple[Any, ...]) -> int:
     """The last shard whose first key is not behind the key, or the first one."""
-    skipped, base, shift, words_S, buckets_B, firsts_S2 = firsts
+    skipped, base, shift, words, last_bucket, buckets, places = firsts
     word = word_at(address + skipped, num_bytes - skipped)
     bucket: Any = 0
     if word > base:
-        bucket = np.int64(min((word - base) >> np.uint64(shift), np.uint64(len(buckets_B) - 2)))
-    lowest, end = max(buckets_B[bucket] - 1, 0), buckets_B[bucket + 1]
-    shard, num_left, words = lowest, end - lowest, words_S.ctypes.data
+        bucket = np.int64(min((word - base) >> np.uint64(shift), np.uint64(last_bucket)))
+    lowest, end = max(_number(buckets, bucket) - 1, 0), _number(buckets, bucket + 1)
+    shard, num_left = lowest, end - lowest
     while num_left > FEW_WORDS + 1:
         half = num_left >> 1
         # No branch, for the processor could not guess it.
@@ -104,11 +110,11 @@ def _shard_of(address: int, num_bytes: int, firsts: tuple[Any, ...]) -> int:
     for place in range(1, FEW_WORDS + 1):  # always as many, at once; those that are too many are larger
         num_behind += load_word(words + 8 * (shard + place)) <= word
     shard = min(shard + num_behind, end - 1)
-    if words_S[shard] == word:  # then the words of shards before may be the same
+    if load_word(words + 8 * shard) == word:  # then the words of shards before may be the same
         shard = lowest
         while end - shard > 1:
             middle = (shard + end) >> 1
-            if comes_before(address, num_bytes, firsts_S2[middle, 0], firsts_S2[middle, 1]):
+            if comes_before(address, num_bytes, _number(places, 2 * middle), _number(places, 2 * middle + 1)):
                 end = middle
             else:
                 shard = middle
@@ -116,16 +122,15 @@ def _shard_of(address: int, num_bytes: int, firsts: tuple[Any, ...]) -> int:
 
 
 @njit()
-def _row_of(mixed: Any, shard_C: np.ndarray) -> Any:
-    """The row of the key with this hash, or NOT_FOUND."""
-    num_slots = shard_C[NUM_SLOTS]
+def _row_of(mixed: Any, start: int, table: int, num_slots: int) -> Any:
+    """The row of the key with this hash in a shard, or NOT_FOUND."""
     slot = _slot(mixed, num_slots)
     while True:
-        laid = load_word(shard_C[TABLE] + 8 * slot)
+        laid = load_word(table + 8 * slot)
         if laid == 0:
             return NOT_FOUND
         if _tag(laid) == _tag(mixed << np.uint64(_ROW_BITS)):
-            return shard_C[START] + np.int64(laid & np.uint64(MOST_ROWS)) - 1
+            return start + np.int64(laid & np.uint64(MOST_ROWS)) - 1
         slot = slot + 1 if slot + 1 < num_slots else 0
 
 
@@ -145,14 +150,16 @@ def _look_up(text: np.ndarray, seed: Any, firsts: tuple[Any, ...], shards_SC: np
         # What the next pass reads is asked for, of all keys.
         fetch_ahead(shards_SC[shard, TABLE] + 8 * _slot(mixed, shards_SC[shard, NUM_SLOTS]))
     for key in range(num_keys):
-        shard_C = shards_SC[shards_K[key]]
-        rows_K[key] = _row_of(hashes_K[key], shard_C) if shard_C[NUM_SLOTS] else CLOSED
+        shard = shards_K[key]
+        num_slots = shards_SC[shard, NUM_SLOTS]
+        start, table = shards_SC[shard, START], shards_SC[shard, TABLE]
+        rows_K[key] = _row_of(hashes_K[key], start, table, num_slots) if num_slots else CLOSED
         num_missing += rows_K[key] < 0
     return num_missing
 
 
 _numba: Any = types  # which leaves the next call untyped
-_FIRSTS = _numba.Tuple([types.int64, types.uint64, types.int64, _WORDS, _PLACES, _SHARDS])
+_FIRSTS = _numba.Tuple([types.int64, types.uint64, *[types.int64] * 5])
 
 
 @compiled((_BYTES, types.uint64, _FIRSTS, _SHARDS, _SHARDS))

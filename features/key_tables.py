@@ -44,14 +44,10 @@ class KeyTables:
         shift = max(0, (top - base).bit_length() - _NUM_BUCKETS.bit_length() + 1)
         edges = np.array([min(base + (bucket << shift), (1 << 64) - 1) for bucket in range(_NUM_BUCKETS)], np.uint64)
         buckets_B = np.append(np.searchsorted(words_S, edges), len(firsts))
-        self._firsts = (
-            skipped,
-            np.uint64(base),
-            shift,
-            padded_S,
-            buckets_B,
-            np.stack([addresses_S, lengths_S], axis=1),
-        )
+        places_S2 = np.stack([addresses_S, lengths_S], axis=1)
+        self._held = padded_S, buckets_B, places_S2
+        words, buckets, places = (array.ctypes.data for array in self._held)
+        self._firsts = (skipped, np.uint64(base), shift, words, _NUM_BUCKETS - 1, buckets, places)
         self._starts = starts
         self._shards_SC = np.zeros((len(firsts), 3), np.int64)
         self._seed = np.uint64(randbits(64))
