@@ -1,5 +1,6 @@
 """Running out of memory: how libraries tell of it, and how the user is told."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,12 +21,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     return error.__cause__ is not None and is_out_of_memory(error.__cause__)
 
 
+def memory_failures() -> tuple[type[Exception], ...]:
+    """What is raised, among other things, where memory does not suffice; OpenCV has an error that is nothing more
+    special than an Exception, and is asked for it only where it is in use."""
+    opencv = sys.modules.get("cv2")
+    return (MemoryError, RuntimeError, ValueError, OSError, EncoderError, *([opencv.error] if opencv else []))
+
+
 @contextmanager
 def within_memory(view: View | StoredView, device: str) -> Iterator[None]:
     """Raise EncoderError if the block, which loads the view's model, takes more memory than there is."""
     try:
         yield
-    except Exception as error:  # OpenCV's are nothing more special
+    except memory_failures() as error:
         if not is_out_of_memory(error):
             raise
         options = f" with options {view.options}" if view.options else ""

@@ -16,7 +16,7 @@ from typing import Any
 
 from features.encoders.base import Encoded, Encoder, Media
 from features.encoders.batching import BatchSize, Lanes, Outcome, Place, Sample, encode_each, encode_units
-from features.encoders.memory import is_out_of_memory
+from features.encoders.memory import is_out_of_memory, memory_failures
 from features.encoders.timing import Clock, Times
 from features.reasons import MediaError, Reason
 
@@ -149,7 +149,7 @@ class Session:
                             self._pass_on(batch, alone)
         except MediaError as caught:
             error = caught
-        except Exception as caught:  # OpenCV's are nothing more special
+        except memory_failures() as caught:
             if not is_out_of_memory(caught):
                 raise
             error = MediaError(Reason.TOO_LARGE, "preparing it takes more memory than there is")
