@@ -1,5 +1,6 @@
 """The plait command."""
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -50,6 +51,7 @@ _SUMMARY = ("name", "made_from", "encoder", "pooling", "dtype", "shape", "presen
 
 def main() -> None:
     """Run the command; an error that a user can cause is one line on stderr and exit status 1."""
+    logging.basicConfig(level=logging.ERROR)  # Beam warns of optional parts that nobody asked for
     try:
         try:
             app()

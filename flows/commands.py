@@ -1,6 +1,5 @@
 """The commands that run stages. What they run is imported when they are called: asking the store stays quick."""
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -41,7 +40,6 @@ def _stage_command(name: str) -> Callable[..., None]:
     def command(
         params: ParamsOption = Path("params.yaml"), runner: RunnerOption = None, beam_option: BeamOption = None
     ) -> None:
-        logging.basicConfig(level=logging.ERROR)  # Beam warns of optional parts that nobody asked for
         from flows.stages import run_stage
         from pipelines.params import load_params
 

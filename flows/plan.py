@@ -1,6 +1,5 @@
 """The command plan: what a run would do, before it does it."""
 
-import logging
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,7 +25,6 @@ def add_plan(app: typer.Typer) -> None:
 
 def plan(params: ParamsOption = Path("params.yaml"), json: JsonOption = False) -> None:
     """Say what a run would do and why: recordings, shards of the stages, samples of the views. Writes nothing."""
-    logging.basicConfig(level=logging.ERROR)  # Beam warns of optional parts that nobody asked for
     from flows.stages import DATA
     from pipelines.params import load_params
     from pipelines.plan import plan_run

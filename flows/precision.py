@@ -1,6 +1,5 @@
 """The command precision: what a view's precision costs and saves."""
 
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +25,6 @@ def precision(
     json: JsonOption = False,
 ) -> None:
     """Say how far a view's precision takes its vectors from float32, and how much time it saves; writes nothing."""
-    logging.basicConfig(level=logging.ERROR)  # Beam warns of optional parts that nobody asked for
     from flows.stages import SEGMENTS
     from pipelines.params import load_params
     from pipelines.precision import measure_precision
