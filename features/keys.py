@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from features.errors import StoreError, nearest
+from features.recent import Recent
 from features.shards import Shard
 
 if TYPE_CHECKING:
@@ -39,9 +40,13 @@ def texts(given: Iterable[str], what: str) -> Sequence[str]:
 class KeySearch:
     """Which row a key is in."""
 
-    def __init__(self, shards: Sequence[Shard], starts: np.ndarray, folder: Path) -> None:
-        """starts: int64 [shard + 1], the first row of each shard, and the number of all; folder: the store's."""
+    def __init__(
+        self, shards: Sequence[Shard], starts: np.ndarray, folder: Path, at_hand: Recent[int, pa.Array]
+    ) -> None:
+        """starts: int64 [shard + 1], the first row of each shard, and the number of all; folder: the store's; at_hand:
+        keys of shards that were read already."""
         self._folder = folder
+        self._at_hand = at_hand
         self._first_keys = [shard.first_key or "" for shard in shards]
         self._last_key = (shards[-1].last_key if shards else None) or ""
         self._starts = starts
@@ -64,7 +69,11 @@ class KeySearch:
     def _tables(self) -> KeyTables:
         from features.key_tables import KeyTables
 
-        return KeyTables(self._first_keys, self._last_key, self._starts)
+        tables = KeyTables(self._first_keys, self._last_key, self._starts)
+        # Or a call here and there would make one for a long time: it takes hundreds to meet each of a thousand shards.
+        for shard, keys in self._at_hand.all():
+            tables.open(shard, keys)
+        return tables
 
     def locate(self, keys: Iterable[str], read: ReadKeys) -> np.ndarray:
         """int64 [(row, shard), key], where each key is. Raises StoreError with the first unknown keys and what is near

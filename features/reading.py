@@ -43,7 +43,7 @@ class ShardReader:
         self._columns: Recent[tuple[str, int], pa.Table] = Recent(_KEPT_TABLES)
         self._keys: Recent[int, pa.Array] = Recent(_KEPT_KEYS)
         self._mapped: dict[str, MappedVectors] = {}
-        self._search = KeySearch(self.shards, self.starts, files.folder)
+        self._search = KeySearch(self.shards, self.starts, files.folder, self._keys)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _open_again, (self.files,)

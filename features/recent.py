@@ -15,6 +15,10 @@ class Recent(Generic[Name, Kept]):
         self._things: dict[Name, Kept] = {}
         self.get = self._things.get
 
+    def all(self) -> list[tuple[Name, Kept]]:
+        """Names and things, the oldest first."""
+        return list(self._things.items())
+
     def keep(self, name: Name, thing: Kept) -> Kept:
         """Keep a thing, in place of the oldest one if there are as many as there may be."""
         self._things[name] = thing

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from features.errors import StoreError
 from features.keys import KeySearch
+from features.recent import Recent
 from features.shards import Shard
 
 
@@ -20,7 +21,8 @@ class Shards:
         self.read: set[int] = set()
         shards = [Shard("s", "s.arrow", len(part), part[0], part[-1], "") for part in self.keys]
         self.starts = np.cumsum([0, *map(len, self.keys)])
-        self.search = KeySearch(shards, self.starts, Path("store"))
+        self.at_hand: Recent[int, pa.Array] = Recent(100)
+        self.search = KeySearch(shards, self.starts, Path("store"), self.at_hand)
 
     def locate(self, keys: Sequence[str]) -> list[int]:
         rows_K, shards_K = self.search.locate(keys, self._read)
@@ -76,6 +78,17 @@ def test_search_finds_the_same_once_many_keys_were_asked_for() -> None:
             shards.locate(["k00005", unknown])
     with pytest.raises(StoreError, match="the key 7 is no text but int"):
         shards.locate(["k00005", 7])
+
+
+def test_search_reads_no_shard_again_whose_keys_are_at_hand_as_its_tables_are_made() -> None:
+    keys = [f"k{number:05}" for number in range(5000)]
+    shards = Shards(keys, 50)
+    for index in range(1, 100):
+        shards.at_hand.keep(index, pa.array(shards.keys[index]))
+
+    assert shards.locate(keys[:10] * 500) == list(range(10)) * 500
+    assert shards.locate(keys) == list(range(5000))
+    assert shards.read == {0}
 
 
 def test_search_names_the_first_unknown_keys_and_one_near_in_the_next_shard() -> None:

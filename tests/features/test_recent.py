@@ -7,6 +7,7 @@ def test_recent_keeps_the_last_things_and_no_more() -> None:
     recent: Recent[int, str] = Recent(2)
     assert [recent.keep(number, str(number)) for number in range(4)] == ["0", "1", "2", "3"]
     assert [recent.get(number) for number in range(4)] == [None, None, "2", "3"]
+    assert recent.all() == [(2, "2"), (3, "3")]
 
 
 def test_recent_is_for_many_threads() -> None:
