@@ -62,7 +62,23 @@ def _bring(find: Callable[[], Path], layer: int, view: View, device: str) -> Net
         raise EncoderError(f"{folder} is a clap: write clap:{folder}")
     if not hasattr(model.config, "conv_stride"):
         raise EncoderError(f"{folder} is a {kind}: only Whisper and models that read waveforms are taken")
+    _check_rate(model.config, layer, folder)
     return _wave_network(model, extractor, layer, device)
+
+
+def _check_rate(config: Any, layer: int, folder: Path) -> None:
+    """Raise EncoderError if the layer's vectors are fewer than the stretches that the convolutions see."""
+    if layer == LAST and getattr(config, "add_adapter", False):
+        last = config.num_hidden_layers
+        raise EncoderError(
+            f"{folder} ends in an adapter, behind which vectors have no stretch of sound each: write 'layer: {last}' "
+            "in the view's options, the layer before it"
+        )
+    if layer != LAST and getattr(config, "squeeze_factor", 1) > 1:
+        raise EncoderError(
+            f"{folder} is a {config.model_type}, whose layers see fewer frames than it gives: leave out the option "
+            "'layer'"
+        )
 
 
 def _wave_network(model: Any, extractor: Any, layer: int, device: str) -> Network:

@@ -12,6 +12,8 @@ from transformers import (
     BertModel,
     HubertConfig,
     HubertModel,
+    SEWConfig,
+    SEWModel,
     Wav2Vec2Config,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2Model,
@@ -115,6 +117,23 @@ def test_transformers_audio_gives_the_layer_that_is_asked_for(folders, whisper_f
 def test_transformers_audio_refuses_a_layer_that_is_not_there(whisper_folder):
     with pytest.raises(EncoderError, match=r"option 'layer' of encoder 'transformers:.*' is 3; it must be at most 2"):
         load_encoder(f"transformers:{whisper_folder}", layer=3)
+
+
+def test_transformers_audio_refuses_a_layer_whose_vectors_are_at_another_rate(tmp_path):
+    adapted = Wav2Vec2Config(**SMALL, add_adapter=True, num_adapter_layers=1, output_hidden_size=16)
+    for name, model in (("adapted", Wav2Vec2Model(adapted)), ("squeezed", SEWModel(SEWConfig(**SMALL)))):
+        model.save_pretrained(tmp_path / name)
+        Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / name)
+    with pytest.raises(EncoderError, match=r"adapted ends in an adapter, .* write 'layer: 2' in the view's options"):
+        load_encoder(f"transformers:{tmp_path}/adapted")
+    with pytest.raises(EncoderError, match=r"squeezed is a sew, .* leave out the option 'layer'"):
+        load_encoder(f"transformers:{tmp_path}/squeezed", layer=1)
+    for encoder in (
+        load_encoder(f"transformers:{tmp_path}/adapted", layer=2),
+        load_encoder(f"transformers:{tmp_path}/squeezed"),
+    ):
+        (outcome,) = encode_all(encoder, chirp(1000))
+        assert len(outcome.vectors_TD) == len(outcome.times_T2) == 48
 
 
 @pytest.mark.parametrize("kind", WAVE_MODELS)
