@@ -1,5 +1,6 @@
 """Reading audio and video files: one pass, everything decoded, on the clock that players show."""
 
+import errno
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from av.error import FFmpegError
 from av.stream import Disposition
 
 from features.reasons import MediaError, Reason
-from pipelines.media.declared import allowed_shortfall_s, check_riff_size, container_end_s, stream_end_s
+from pipelines.media.declared import allowed_shortfall_s, check_size, container_end_s, stream_end_s
 from pipelines.media.decoders import Clock, CueDecoder, FrameDecoder
 from pipelines.media.edits import TrackTimes, delayed, read_track_times, shown
 from pipelines.media.spans import Span
@@ -69,7 +70,7 @@ def decode_recording(
     """
     with ExitStack() as stack:
         file = _as_file(source, stack)
-        check_riff_size(file)
+        check_size(file)
         tracks = read_track_times(file)
         container = stack.enter_context(_open(file, ignore_edits=any(track.edits for track in tracks.values())))
         clocks = _clocks(container, tracks)
@@ -91,8 +92,24 @@ def _as_file(source: Source, stack: ExitStack) -> BinaryIO:
     if isinstance(source, bytes):
         return io.BytesIO(source)
     if isinstance(source, str | Path):
-        return stack.enter_context(open(source, "rb"))
+        return stack.enter_context(_LocalFile(io.FileIO(source)))
     return source
+
+
+class _LocalFile(io.BufferedReader):
+    """A file on disk in which a broken container may point anywhere, as in one in memory: nothing can be read there.
+
+    How far a file may be searched before that is an error depends on the file system.
+    """
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except OSError as error:
+            if error.errno != errno.EINVAL or whence != io.SEEK_SET or offset < 0:
+                raise
+        super().seek(0, io.SEEK_END)
+        return offset
 
 
 def _open(file: BinaryIO, *, ignore_edits: bool) -> Any:

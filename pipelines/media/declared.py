@@ -42,14 +42,16 @@ def container_end_s(container: Any) -> float | None:
     return float(start + container.duration) / av.time_base
 
 
-def check_riff_size(file: BinaryIO) -> None:
-    """Raise MediaError TRUNCATED if a WAV or AVI file is shorter than its first bytes say.
+def check_size(file: BinaryIO) -> None:
+    """Raise MediaError: UNDECODABLE if a file is empty, TRUNCATED if a WAV or AVI is shorter than its first bytes say.
 
     libav takes the end of such a file for the end of the recording.
     """
     head = file.read(8)
     num_bytes = file.seek(0, io.SEEK_END)
     file.seek(0)
+    if not num_bytes:
+        raise MediaError(Reason.UNDECODABLE, "the file is empty: it has 0 bytes")
     declared = int.from_bytes(head[4:8], "little") + 8
     if head[:4] == b"RIFF" and declared < 0xFFFFFFFF and num_bytes < declared - _RIFF_SLACK_BYTES:
         raise MediaError(Reason.TRUNCATED, f"file has {num_bytes} bytes, its header declares {declared}")

@@ -5,6 +5,7 @@ left of that picture, up to a frame between picture and sound in a film that was
 it shows the pictures of fragments too late if some are shown before they are decoded.
 """
 
+import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -99,6 +100,7 @@ def _read_tracks(file: BinaryIO) -> dict[int, TrackTimes]:
 
 def _read_indices(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     """The movie and fragment boxes of a file, with their content; what lies between them is not read."""
+    num_bytes = file.seek(0, io.SEEK_END)
     file.seek(0)
     while len(head := file.read(_NUM_HEAD_BYTES)) == _NUM_HEAD_BYTES:
         size, name, num_head_bytes = int.from_bytes(head[:4]), head[4:], _NUM_HEAD_BYTES
@@ -106,10 +108,11 @@ def _read_indices(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
             size, num_head_bytes = int.from_bytes(file.read(8)), 2 * _NUM_HEAD_BYTES
         if size < num_head_bytes:  # 0: the last box, and the media as a rule
             return
+        rest = min(size - num_head_bytes, num_bytes - file.tell())  # a broken one may be longer than any file
         if name in (b"moov", b"moof"):
-            yield name, file.read(size - num_head_bytes)
+            yield name, file.read(rest)
         else:
-            file.seek(size - num_head_bytes, 1)
+            file.seek(rest, io.SEEK_CUR)
 
 
 def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:

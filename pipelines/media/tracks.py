@@ -90,15 +90,17 @@ class AudioCollector:
         return lay(self._pieces, self._rate_hz) if self._pieces else None
 
     def _end_run(self) -> None:
-        if self._run is None:
+        run, self._run = self._run, None
+        if run is None:
             return
-        self._run.resample(None)
-        wave_T = np.concatenate(self._run.parts)
-        starts = settle(self._run.times_s, self._run.places_s)
+        run.resample(None)
+        if not run.parts:  # it is shorter than one sample of the rate that is wanted
+            return
+        wave_T = np.concatenate(run.parts)
+        starts = settle(run.times_s, run.places_s)
         places = [round(place_s * self._rate_hz) for _, place_s in starts]
         for (time_s, _), first, stop in zip(starts, places, [*places[1:], len(wave_T)], strict=True):
             self._pieces.append((time_s, wave_T[first:stop]))
-        self._run = None
 
 
 def settle(times_s: Sequence[float], places_s: Sequence[float]) -> list[tuple[float, float]]:

@@ -11,20 +11,20 @@ from media_files import HEIGHT_PX, WIDTH_PX, Script, image_bytes, pixels, tone, 
 from timed_media import with_matrix
 
 from features.reasons import MediaError, Reason
-from pipelines.media.container import AudioRequest, Recording, VideoRequest, decode_recording
+from pipelines.media.container import AudioRequest, Recording, Source, VideoRequest, decode_recording
 from pipelines.media.pixels import decode_pixels
 
 AUDIO = AudioRequest(rate_hz=16_000)
 VIDEO = VideoRequest(rate_hz=25, size_px=WIDTH_PX)
 
 
-def decode(content: bytes) -> Recording:
-    return decode_recording(content, audio=AUDIO, video=VIDEO, subtitle_stream=0)
+def decode(source: Source) -> Recording:
+    return decode_recording(source, audio=AUDIO, video=VIDEO, subtitle_stream=0)
 
 
-def reason_of(content: bytes) -> Reason:
+def reason_of(source: Source) -> Reason:
     with pytest.raises(MediaError) as caught:
-        decode(content)
+        decode(source)
     return caught.value.reason
 
 
@@ -231,6 +231,21 @@ def test_decode_recording_reads_paths_and_files(tmp_path: Path) -> None:
 )
 def test_decode_recording_rejects_what_is_no_recording(content: bytes) -> None:
     assert reason_of(content) == Reason.UNDECODABLE
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mp3", "flac", "aac", "m4v"])  # whose formats libav takes by name alone
+def test_decode_recording_rejects_an_empty_file(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"empty.{suffix}"
+    path.touch()
+    assert reason_of(path) == Reason.UNDECODABLE
+
+
+@pytest.mark.parametrize("name", [b"free", b"moov", b"moof"])
+@pytest.mark.parametrize("size", [1 << 40, 1 << 55, (1 << 63) - 1, (1 << 64) - 1])
+def test_decode_recording_rejects_a_box_beyond_all_files(tmp_path: Path, name: bytes, size: int) -> None:
+    path = tmp_path / "beyond.mp4"
+    path.write_bytes(struct.pack(">I4s4sI", 16, b"ftyp", b"isom", 0) + struct.pack(">I4sQ", 1, name, size))
+    assert [reason_of(source) for source in (path, path.read_bytes())] == [Reason.UNDECODABLE] * 2
 
 
 def test_decode_recording_rejects_channels_without_a_place() -> None:

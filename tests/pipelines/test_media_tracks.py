@@ -73,6 +73,12 @@ def test_audio_collector_of_nothing_has_no_track() -> None:
     assert AudioCollector(RATE_HZ).finish() is None
 
 
+def test_audio_collector_of_less_than_a_sample_has_no_track() -> None:
+    collector = AudioCollector(RATE_HZ)
+    collector.add(sound(0.5, 1, rate_hz=2_000_000_000), 0.0, 0.0)
+    assert collector.finish() is None
+
+
 def kept_s(times_s: Sequence[float], *, end_s: float, rate_hz: float) -> list[float]:
     collector = VideoCollector(rate_hz=rate_hz, size_px=8)
     frame = av.VideoFrame.from_ndarray(pixels(8, 8), format="rgb24")
