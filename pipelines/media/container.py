@@ -140,7 +140,9 @@ def _clocks(container: Any, tracks: Mapping[int, TrackTimes]) -> Clocks:
         start_s = min((_start_s(stream, times[stream.index]) for stream in played), default=0.0)
     else:
         start_s = (container.start_time or 0) / av.time_base
-    zero_s = max(0.0, start_s)
+    # Below zero is what an encoder puts before the sound, and is dropped. MPEG-TS declares no such delay; its clock
+    # starts anew every 26.5 hours, and libav counts backwards from there if a file begins less than a minute before.
+    zero_s = start_s if container.format.name == "mpegts" else max(0.0, start_s)
     return {
         index: Clock(one.late_s, delayed(one.edits, -zero_s)) if one.edits else Clock(one.late_s + zero_s)
         for index, one in times.items()

@@ -98,6 +98,18 @@ def test_decode_recording_keeps_streams_together_where_priming_is_not_written(tm
     assert heard_s == pytest.approx(seen_s, abs=1e-3)
 
 
+def test_decode_recording_begins_at_zero_where_the_clock_of_a_broadcast_starts_anew(tmp_path: Path) -> None:
+    """MPEG-TS counts 33 bits of 90 kHz."""
+    options = {"output_ts_offset": str(2**33 / 90_000 - 2.9), "avoid_negative_ts": "disabled", "mpegts_copyts": "1"}
+    recording = decode(write(tmp_path, tape(format="mpegts", options=options)))
+    heard_s, seen_s = moments(recording)
+    usual_s, _ = moments(decode(write(tmp_path, tape(format="mpegts"))))
+    assert heard_s == pytest.approx(usual_s, abs=1e-3)
+    assert seen_s == pytest.approx(heard_s, abs=1e-3)
+    assert recording.audio is not None
+    assert recording.audio.start_s == 0.0
+
+
 @pytest.mark.parametrize(
     "flags",
     [
