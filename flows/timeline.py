@@ -1,6 +1,7 @@
 """The command that shows views on one time base."""
 
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -8,6 +9,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from features.aligned import Aligned
+from features.aligning import WORD
 from features.alignment import HOWS, How
 from features.errors import ConfigError, nearest
 from flows.options import JsonOption, RevOption, StoreOption, open_store
@@ -37,6 +39,9 @@ def timeline(
         print_json_rows(rows)
     else:
         print_table(list(rows[0]) if rows else ["key"], (list(row.values()) for row in rows))
+    if not rows:
+        what = "words whose times are known" if to == WORD else f"intervals of {to}"
+        sys.stderr.write(f"plait: these samples have no {what}: choose another --to\n")
 
 
 def _time_base(text: str) -> str | float:

@@ -32,7 +32,7 @@ def list_folder(source: str, fs: Any, root: str) -> tuple[list[RawSample], list[
         uri = f"{source.rstrip('/')}/{relative}"
         column = _column(suffix, uri)
         if column is None:
-            text = f"{relative}: files with suffix {suffix!r} are of no use here: remove it or name it in a manifest"
+            text = f"{relative}: files with suffix {suffix!r} are of no use here: {_cure(key, suffix)}"
             rejects.append(Reject(relative, "ingest", Reason.UNKNOWN_FILE, "part", text))
         elif not is_text(relative):
             text = f"{relative}: its name is no valid UTF-8: rename it"
@@ -74,6 +74,12 @@ def _column(suffix: str, uri: str) -> str | None:
         return column_of_json(read_file(file_ref(uri)))
     except OSError:
         return column  # where it is a reject with the cause
+
+
+def _cure(key: str, suffix: str) -> str:
+    if suffix.lower() == ".csv":
+        return f"if it holds intervals, call it {key}.transcript.csv or {key}.labels.csv"
+    return "remove it or name it in a manifest"
 
 
 def _take(sample: RawSample, column: str, uri: str) -> Reject | None:

@@ -25,7 +25,7 @@ _COLUMN_OF_SUFFIX = {
     ".json": "meta",  # unless its content is a transcript
 }
 _DOUBLE_SUFFIXES = tuple(suffix for suffix in _COLUMN_OF_SUFFIX if suffix.count(".") > 1)
-INLINE = ("text", "label", "meta")  # small enough to be read while listing
+INLINE = {"text": ".txt", "label": ".cls", "meta": ".json"}  # small enough to be read while listing
 
 
 def column_of(suffix: str) -> str | None:
@@ -68,14 +68,14 @@ def take_inline(sample: RawSample, column: str, content: bytes) -> Reject | None
         else:
             sample.text = text.strip()
     except (ValueError, RecursionError) as error:
-        return lost_inline(sample, column, Reason.UNDECODABLE, f"is no valid UTF-8 {column} ({error}): mend the file")
+        return lost_inline(sample, column, Reason.UNDECODABLE, f"cannot be used ({error}): mend the file")
     return None
 
 
 def lost_inline(sample: RawSample, column: str, reason: Reason, cause: str) -> Reject:
     """The reject of a small file; the sample itself goes on without it."""
     dropped = "text" if column == "text" else "part"
-    return Reject(sample.key, "ingest", reason, dropped, f"{sample.where}: its {column} {cause}")
+    return Reject(sample.key, "ingest", reason, dropped, f"{sample.where}: its {INLINE[column]} file {cause}")
 
 
 def take_meta(sample: RawSample, content: Any) -> None:

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import sys
 
@@ -46,6 +47,15 @@ def test_timeline_takes_a_rate_and_a_rule(store, monkeypatch, capsys):
         ["b", "1", "2", "[3]"],
         ["b", "2", "3", "-"],
     ]
+
+
+def test_timeline_says_that_there_are_no_words(store, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["plait", "timeline", "b", "--store", str(store)])
+    with contextlib.suppress(SystemExit):
+        main()
+    printed = capsys.readouterr()
+    assert printed.out == "key\n"
+    assert printed.err == "plait: these samples have no words whose times are known: choose another --to\n"
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,13 @@ def test_folder_rejects_files_of_no_use(tmp_path: Path) -> None:
     assert "'.docx' are of no use here" in next(reject.text for reject in rejects if reject.key == "notes.docx")
 
 
+def test_folder_says_what_a_table_is_to_be_called(tmp_path: Path) -> None:
+    _write(tmp_path, a__wav=b"w", a__csv=b"start_s,end_s,text")
+    (reject,) = _list(tmp_path)[1]
+
+    assert "if it holds intervals, call it a.transcript.csv or a.labels.csv" in reject.text
+
+
 def test_folder_rejects_the_second_file_of_a_kind(tmp_path: Path) -> None:
     _write(tmp_path, a__wav=b"1", a__flac=b"2", a__txt="lower", a__TXT="upper")
     samples, rejects = _list(tmp_path)
@@ -159,6 +166,7 @@ def test_folder_rejects_a_small_file_that_is_broken_and_keeps_the_sample(
 
     assert list(samples) == ["a"]
     assert _facts(rejects) == [("a", "undecodable", dropped)]
+    assert f"its .{name[3:]} file cannot be used" in rejects[0].text
     assert "mend the file" in rejects[0].text
 
 
