@@ -120,7 +120,7 @@ class Align:
         rules = Rules(**self.params.model_dump(include=_RULES))
         said = Said(row)
         rows: list[MediaRow] = []
-        losses = [*_text_beside_cues(row), *proposal.losses]
+        losses = [*_text_beside_cues(row), *_beyond(row, tracks, proposal), *proposal.losses]
         for key, span in zip(proposal.keys(row["key"]), proposal.spans, strict=True):
             interval = (span["start_s"], span["end_s"])
             segments, lost = cut_span(key, interval, tracks, rules, partial(choose_cut, row, said))
@@ -169,6 +169,28 @@ def _text_beside_cues(row: MediaRow) -> list[Loss]:
         return []
     text = "its text is a second one beside its transcript, whose cues are kept"
     return [Loss(row["key"], Reason.DUPLICATE, "part", text)]
+
+
+def _beyond(row: MediaRow, tracks: Mapping[str, Interval], proposal: Proposal) -> list[Loss]:
+    """What is said or labelled beyond the recording and is in no segment, where that is not what it is cut by."""
+    if not tracks:
+        return []
+    first_s, last_s = hull(tracks)
+    said = "words" if row["words"] else "cues"
+    losses = []
+    for kind in ["labels"] if proposal.has_own_texts else [said, "labels"]:
+        spans = [] if kind == proposal.by else row[kind] or []
+        if kind == "labels":  # a label is of all that it overlaps, what is said of where its middle lies
+            beyond = [one for one in spans if one["start_s"] >= last_s or one["end_s"] <= first_s]
+        else:
+            beyond = [one for one in spans if not first_s <= (one["start_s"] + one["end_s"]) / 2 < last_s]
+        if beyond:
+            text = (
+                f"{len(beyond)} of its {len(spans)} {kind} lie beyond the recording, which covers {first_s:.3f} to "
+                f"{last_s:.3f} s, and are in no segment; the first starts at {beyond[0]['start_s']:g} s"
+            )
+            losses.append(Loss(row["key"], Reason.OUTSIDE_MEDIA, "part", text))
+    return losses
 
 
 def _lost_text(key: str, text: str, parts: Sequence[str | None]) -> list[Loss]:

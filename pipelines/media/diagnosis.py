@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from statistics import median
 
 from features.reasons import Reason
 from features.sample import MediaRow
@@ -9,16 +10,18 @@ from pipelines.media.sound_fit import fit_to_sound
 from pipelines.media.spans import Notice, Span
 
 # Units that times are mistaken for seconds in, by how many of them are a second.
-_UNITS = {
-    "milliseconds": 1e3,
-    "microseconds": 1e6,
-    "ticks of 100 ns": 1e7,
-    "nanoseconds": 1e9,
-    "hundredths of a second": 1e2,
-    "ticks of 90 kHz": 9e4,
-    **{f"frames, {rate:g} a second": rate for rate in (23.976, 24.0, 25.0, 29.97, 30.0, 50.0, 59.94, 60.0)},
-    **{f"samples at {rate} Hz": float(rate) for rate in (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 96000)},
+_UNITS: Mapping[str, Sequence[float]] = {
+    "milliseconds": (1e3,),
+    "microseconds": (1e6,),
+    "ticks of 100 ns": (1e7,),
+    "nanoseconds": (1e9,),
+    "hundredths of a second": (1e2,),
+    "ticks of 90 kHz": (9e4,),
+    "frames": (23.976, 24.0, 25.0, 29.97, 30.0, 50.0, 59.94, 60.0),
+    "samples": (8000.0, 11025.0, 16000.0, 22050.0, 24000.0, 32000.0, 44100.0, 48000.0, 96000.0),
 }
+_LONG_UNITS: Mapping[str, Sequence[float]] = {"minutes": (1 / 60,), "hours": (1 / 3600,), "days": (1 / 86400,)}
+_BLINK_S = 0.1  # nothing that is said or labelled is mostly shorter; of words many are
 _FITS = (0.5, 1.02)  # where in the recording the last interval ends, for a unit to be a likely one
 _FAR = 1.2  # an interval that ends beyond this multiple of the recording is of a longer one
 _ALIKE, _ALIKE_S = 0.8, 1.0  # tracks whose lengths differ by less, as a share or in seconds, are cut a little apart
@@ -53,20 +56,43 @@ def _compare_lengths(tracks: Mapping[str, tuple[float, float]]) -> list[Notice]:
 
 def _fit_to_length(kind: str, spans: Sequence[Span], last_s: float) -> list[Notice]:
     """A notice if intervals begin beyond the recording's end: most of them where times are in another unit, some where
-    they are of a longer recording. One that merely ends there is shortened by the cut, with a reject of its own."""
+    they are of a longer recording; or if they are blinks at its beginning. One that merely ends beyond is shortened by
+    the cut, with a reject of its own."""
     beyond = sum(span["start_s"] >= last_s for span in spans)
     end_s = max(span["end_s"] for span in spans)
-    if not beyond or end_s <= _FAR * last_s:
+    if not beyond:
+        return _blinks(kind, spans, end_s, last_s)
+    if end_s <= _FAR * last_s:
         return []
     begin = f"{beyond} of {len(spans)} {kind} begin beyond the recording's end at {last_s:.1f} s, the last ends at "
-    low, high = _FITS
-    units = [unit for unit, per_s in _UNITS.items() if low * last_s <= end_s / per_s <= high * last_s]
-    if 2 * beyond > len(spans) and units:
-        likely = " or ".join(units)
+    likely = _likely(_UNITS, end_s, last_s)
+    if 2 * beyond > len(spans) and likely:
         text = f"{begin}{end_s:.0f}: as {likely} it would fit; write times in seconds (they are taken as they stand)"
         return [Notice(Reason.WRONG_UNIT, text)]
     text = f"{begin}{end_s:.1f} s: they are of a longer recording, or this one is cut short (nothing is moved)"
     return [Notice(Reason.OTHER_RECORDING, text)]
+
+
+def _blinks(kind: str, spans: Sequence[Span], end_s: float, last_s: float) -> list[Notice]:
+    length_s, likely = median(span["end_s"] - span["start_s"] for span in spans), _likely(_LONG_UNITS, end_s, last_s)
+    if kind == "words" or length_s >= _BLINK_S or not likely:
+        return []
+    text = (
+        f"the last of its {len(spans)} {kind} ends at {end_s:g} of {last_s:.1f} s, and half of them are no longer than "
+        f"{length_s:.2g} s: as {likely} it would fit; write times in seconds (they are taken as they stand)"
+    )
+    return [Notice(Reason.WRONG_UNIT, text)]
+
+
+def _likely(units: Mapping[str, Sequence[float]], end_s: float, last_s: float) -> str:
+    """The units in which the last interval ends in the recording's second half, as words."""
+    low, high = _FITS
+    found = []
+    for unit, rates in units.items():
+        fitting = [f"{per_s:g}" for per_s in rates if low * last_s <= end_s / per_s <= high * last_s]
+        if fitting:
+            found.append(unit if len(rates) == 1 else f"{unit} ({' or '.join(fitting)} a second)")
+    return " or ".join(found)
 
 
 def _overlaps(cues: Sequence[Span]) -> list[Notice]:

@@ -171,6 +171,24 @@ def test_align_hands_a_segment_the_words_whose_middle_lies_in_it_cut_off_at_its_
     assert [word["end_s"] for word in whole["words"]] == [1.1, 1.3, 1.7, 2.4, 10.0]
 
 
+def test_align_says_what_is_said_or_labelled_beyond_the_recording() -> None:
+    words = [span(9.0, 9.5, text="in"), span(9.8, 10.4, text="late"), span(10.5, 11.0, text="later")]
+    labels = [span(9.0, 10.5, label="in"), span(10.0, 11.0, label="out")]
+    (whole,), rejects = Align(AlignParams(by="whole", min_s=0.1, max_reject_ratio=0.2))(
+        recording(words=words, labels=labels)
+    )
+    assert (whole["text"], whole["label"]) == ("in", "in")
+    assert [(reject.key, reject.reason, reject.dropped) for reject in rejects] == [
+        ("rec", Reason.OUTSIDE_MEDIA, "part")
+    ] * 2
+    assert rejects[0].text == (
+        "2 of its 3 words lie beyond the recording, which covers 0.000 to 10.000 s, and are in no segment; the first "
+        "starts at 9.8 s"
+    )
+    assert rejects[1].text.startswith("1 of its 2 labels lie beyond the recording")
+    assert len(ALIGN(recording(words=words, cues=[span(9.0, 9.6, text="in")]))[1]) == 0
+
+
 def test_extent_is_what_any_modality_covers() -> None:
     assert hull(media_tracks(recording(audio_start_s=0.5))) == (0.0, 10.5)
     assert media_tracks(recording(audio=None, frames=None)) == {}

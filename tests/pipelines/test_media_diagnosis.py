@@ -36,9 +36,9 @@ def test_diagnose_says_nothing_of_a_recording_whose_cues_fit() -> None:
         (1e6, "as microseconds it"),
         (1e7, "as ticks of 100 ns it"),
         (90_000, "ticks of 90 kHz"),
-        (16_000, "samples at 16000 Hz"),
-        (44_100, "samples at 44100 Hz"),
-        (25, "frames, 25 a second"),
+        (16_000, "samples (16000 or 22050 or "),
+        (44_100, "samples (44100 or 48000 a second)"),
+        (25, "as frames (25 or 29.97 or 30 or 50 a second) it would"),
     ],
 )
 @pytest.mark.parametrize("kind", ["cues", "words", "labels", "intervals"])
@@ -47,6 +47,16 @@ def test_diagnose_names_the_unit_in_which_times_would_fit(scale: float, unit: st
     assert (notice.reason, notice.dropped) == (Reason.WRONG_UNIT, "nothing")
     assert f"of 12 {kind} begin beyond the recording's end at 60.0 s, the last ends at {60 * scale:.0f}" in notice.text
     assert unit in notice.text
+
+
+@pytest.mark.parametrize(("per_s", "unit"), [(60, "minutes"), (3600, "hours"), (86_400, "days")])
+def test_diagnose_names_a_unit_longer_than_a_second(per_s: float, unit: str) -> None:
+    (notice,) = found(cues=cues(*SPOKEN, scale=1 / per_s))
+    assert (notice.reason, notice.dropped) == (Reason.WRONG_UNIT, "nothing")
+    assert "the last of its 12 cues ends at" in notice.text
+    assert f"as {unit} it would fit" in notice.text
+    assert found(words=cues(*SPOKEN, scale=1 / per_s)) == []
+    assert found(cues=cues((0.2, 0.9))) == []  # a cue at the beginning
 
 
 def test_diagnose_says_when_cues_are_of_a_longer_recording() -> None:
