@@ -56,9 +56,18 @@ def test_fit_to_sound_knows_when_the_audio_begins() -> None:
     assert fit(moved(cues, 10.0), voice(cues), start_s=10.0) == []
 
 
+def test_fit_to_sound_says_when_cues_are_of_another_recording() -> None:
+    audio = voice(spoken(0, 300.0), 300.0)
+    found = [notice for seed in range(1, 16) for notice in fit(spoken(seed, 300.0), audio)]
+    assert {notice.reason for notice in found} == {Reason.OTHER_RECORDING}  # no shift fits
+    assert len(found) >= 10
+    assert "come and go without regard to what sounds (correlation" in found[0].text
+    assert fit(spoken(1)[:19], audio) == []  # too few
+    endless = [span(start_s, start_s + 3.9, text="x") for start_s in range(0, 300, 4)]
+    assert fit(endless, audio) == []
+
+
 def test_fit_to_sound_is_silent_where_it_cannot_be_sure() -> None:
-    for seed in range(1, 6):
-        assert fit(spoken(seed), voice(spoken(0))) == []  # of another recording: no shift fits
     cues = spoken(1)
     hiss = np.random.default_rng(0).normal(0, 1000, 120 * RATE_HZ).astype("<i2").tobytes()
     assert fit(moved(cues, 5), hiss) == []
