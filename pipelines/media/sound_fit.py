@@ -76,8 +76,8 @@ def _correlated(kind: str, num_spans: int, level_T: np.ndarray, on_T: np.ndarray
     if not is_sure and changes and here < _NO_CORRELATION:
         text = (
             f"its {num_spans} {kind} come and go without regard to what sounds (correlation {here:.2f}, and "
-            f"{there:.2f} at the best shift; 0.3 and more is usual): are they of another recording, or at another speed? (nothing "
-            "is moved)"
+            f"{there:.2f} at the best shift; 0.3 and more is usual): are they of another recording, or at another speed? "
+            "(nothing is moved)"
         )
         return [Notice(Reason.OTHER_RECORDING, text)]
     if not is_sure or here > there / 2 or abs(best - middle) * _HOP_S < _MIN_SHIFT_S:
