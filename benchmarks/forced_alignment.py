@@ -140,7 +140,7 @@ def long_recording(minutes: float) -> Iterator[Measure]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one voice, three sentences, one minute")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

@@ -75,9 +75,9 @@ def _correlated(kind: str, num_spans: int, level_T: np.ndarray, on_T: np.ndarray
     changes = num_spans >= _MIN_SPANS_OF_OTHER and float(np.std(_without_trend(on_T))) >= _MIN_CHANGE
     if not is_sure and changes and here < _NO_CORRELATION:
         text = (
-            f"its {num_spans} {kind} come and go without regard to what sounds (correlation {here:.2f}, and "
-            f"{there:.2f} at the best shift; 0.3 and more is usual): are they of another recording, or at another speed? "
-            "(nothing is moved)"
+            f"its {num_spans} {kind} come and go without regard to what sounds (correlation {here:.2f}, at the best "
+            f"shift {there:.2f}; 0.3 and more is usual): are they of another recording, or at another speed? (nothing "
+            "is moved)"
         )
         return [Notice(Reason.OTHER_RECORDING, text)]
     if not is_sure or here > there / 2 or abs(best - middle) * _HOP_S < _MIN_SHIFT_S:

@@ -16,6 +16,8 @@ def test_parse_labels_reads_and_sorts() -> None:
     [
         (b"", "missing"),
         (b"start_s,label\n0,x\n", "['end_s'] are missing"),
+        (b"start_s;end_s;label\n0;1;x\n", "are missing: set columns apart by commas"),
+        (b"start_s,end_s,label,label\n0,1,x,y\n", "two columns of one name, among start_s, end_s, label, label"),
         (b"start_s,end_s,label\n0,1,a\n1,two,b\n", "row 3, column end_s: 'two'"),
         (b"start_s,end_s,label\nnan,1,a\n", "row 2, column start_s: 'nan'"),
         (b"start_s,end_s,label\n0\n", "row 2, column end_s: None"),

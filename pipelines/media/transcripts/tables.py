@@ -15,6 +15,7 @@ from pipelines.media.transcripts.transcript import (
 
 _WHISPER_COLUMNS = ["start", "end", "text"]  # as openai-whisper writes it, in whole milliseconds
 _KINDS = ("text", "word", "label")
+_SIGNS = {",": "commas", "\t": "tabs"}
 
 Row = dict[str, str | None]
 
@@ -36,11 +37,14 @@ def _parse(content: bytes, *, delimiter: str) -> Transcript:
         rows = csv.DictReader(text, strict=True, delimiter=delimiter)
         columns = list(rows.fieldnames or [])
         is_whisper = delimiter == "\t" and columns == _WHISPER_COLUMNS
+        if len(columns) > len(set(columns)):
+            raise bad(f"intervals have two columns of one name, among {', '.join(columns)}: rename one")
         kinds = [kind for kind in _KINDS if kind in columns]
         missing = [] if is_whisper else [name for name in ("start_s", "end_s") if name not in columns]
         missing += [] if kinds else [" or ".join(_KINDS)]
         if missing:
-            raise bad(f"intervals have columns {columns}; {missing} are missing")
+            cure = f": set columns apart by {_SIGNS[delimiter]}" if len(columns) == 1 else ""
+            raise bad(f"intervals have columns {columns}; {missing} are missing{cure}")
         read = _whisper_times if is_whisper else _times
         timed = [(row, rows.line_num, read(row, rows.line_num)) for row in rows]
     except (UnicodeDecodeError, csv.Error) as error:
