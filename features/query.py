@@ -171,7 +171,10 @@ def _run(query: str, samples: SampleRelation, rejects: RejectRelation) -> pa.Tab
 
 
 def _said(error: duckdb.Error) -> str:
-    return _in_line(str(error).split("\n\nLINE ")[0])
+    text = _in_line(str(error).split("\n\nLINE ")[0])
+    if "Table with name" in text:  # where DuckDB would propose one of its own
+        return f"{text.split('!')[0]}: there are samples, which has a column a view, and rejects"
+    return text
 
 
 def _in_line(text: str) -> str:

@@ -26,6 +26,7 @@ def find_leaks(rows: Iterable[dict[str, Any]]) -> list[str]:
 def describe_leaks(leaks: list[str]) -> str:
     """One line on the leaks, of which there is at least one."""
     return (
-        f"clean: {len(leaks)} files are in more than one split, so test scores will flatter: {leaks[0]}. "
+        f"clean: {len(leaks)} {'file is' if len(leaks) == 1 else 'files are'} in more than one split, so test scores "
+        f"will flatter: {leaks[0]}. "
         "Give rows that share a file one group"
     )

@@ -69,7 +69,7 @@ class CleanImageParams(Block):
 class CleanAudioParams(Block):
     """Cleaned audio: its rate, its loudness, below which peak it counts as silent, which stream of the file."""
 
-    rate_hz: Count
+    rate_hz: Annotated[int, Field(ge=4000)]  # loudness is measured by a filter at 1,500 Hz
     loudness_lufs: Annotated[float, Field(lt=0)]
     silence_dbfs: Annotated[float, Field(lt=0)]
     stream: Annotated[int, Field(ge=0)]

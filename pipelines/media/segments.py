@@ -82,6 +82,8 @@ def cut_span(
 
 def _clip(span: Interval, tracks: Mapping[str, Interval]) -> Interval:
     start_s, end_s = span
+    if tracks and start_s == end_s and span == hull(tracks):
+        raise MediaError(Reason.TOO_SHORT, "the recording lasts less than a millisecond")
     if end_s <= start_s:
         how = "before" if end_s < start_s else "as"
         raise MediaError(Reason.BAD_INTERVAL, f"{_said(span)} ends {how} it starts: mend its transcript or labels")

@@ -4,7 +4,7 @@ from pathlib import PurePosixPath
 
 import fsspec
 
-from features.errors import SourceError
+from features.errors import ConfigError, SourceError
 from features.reasons import Reason
 from pipelines.job import Reject
 from pipelines.raw import RawSample
@@ -20,7 +20,7 @@ def list_source(source: str, columns: dict[str, str]) -> tuple[list[RawSample], 
 
     source: a manifest (.csv, .jsonl, .parquet), a folder with a file of the name manifest and such a suffix, a
     WebDataset tar or a folder of them, or a folder of media; a path or any URL that fsspec opens.
-    Raises SourceError if it cannot be read or holds nothing.
+    Raises SourceError if it cannot be read or holds nothing, ConfigError if the columns of no manifest are named.
     """
     try:
         fs, root = fsspec.url_to_fs(source)
@@ -45,6 +45,7 @@ def _list(
         manifest = next((name for name in _MANIFEST_NAMES if name in names), None)
         if manifest:
             return list_table(f"{source.rstrip('/')}/{manifest}", fs.cat_file(names[manifest]), source, columns)
+        _check_no_columns(source, columns)
         tars = [name for name in names if name.endswith(".tar")]
         if tars:
             samples, rejects = list_tars(
@@ -54,12 +55,21 @@ def _list(
         return list_folder(source, fs, root)
     suffix = PurePosixPath(root).suffix.lower()
     if suffix == ".tar":
+        _check_no_columns(source, columns)
         return list_tars([source], fs, [root])
     if suffix in SUFFIXES:
         return list_table(source, fs.cat_file(root), source.rpartition("/")[0] or ".", columns)
     raise SourceError(
         f"ingest.source {source!r} is no folder, no .tar and no {' '.join(SUFFIXES)} table: point it at one of these"
     )
+
+
+def _check_no_columns(source: str, columns: dict[str, str]) -> None:
+    if columns:
+        raise ConfigError(
+            f"ingest.columns names {', '.join(columns)}, and ingest.source {source!r} has no manifest with columns: "
+            "make it {}, or point ingest.source at a manifest"
+        )
 
 
 def _beside_tars(name: str) -> Reject:

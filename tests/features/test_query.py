@@ -201,6 +201,7 @@ def test_sql_is_closed(store, folder, query):
         ("", "this is empty"),
         ("select 1; select 2", "SELECT and then SELECT"),
         ("select cast(key as int) from samples", "Could not convert"),
+        ("select * from image", "Table with name image does not exist: there are samples, .* and rejects; the query"),
     ],
 )
 def test_sql_explains_what_is_wrong_in_one_line(store, query, message):

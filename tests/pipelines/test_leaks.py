@@ -14,7 +14,7 @@ def test_a_file_in_two_splits_is_a_leak_whatever_it_is_called() -> None:
     rows = [row("a", "train", image="x"), row("b", "test", image="x", audio="y"), row("c", "train", audio="z")]
     leaks = find_leaks(rows)
     assert leaks == ["image x.bin is in test (b) and train (a)"]
-    assert "1 files are in more than one split" in describe_leaks(leaks)
+    assert "1 file is in more than one split" in describe_leaks(leaks)
 
 
 def test_a_file_shared_within_a_split_is_none() -> None:

@@ -95,6 +95,11 @@ def test_cut_span_rejects_what_breaks_a_rule_with_its_reason(
     assert said in loss.text
 
 
+def test_cut_span_of_a_recording_without_length_is_too_short() -> None:
+    segments, (loss,) = cut_span("k", (0.0, 0.0003), {"audio": (0.0, 0.0003)}, Rules(min_s=0.1), ideal)
+    assert (segments, loss.reason, loss.text) == ([], Reason.TOO_SHORT, "the recording lasts less than a millisecond")
+
+
 def test_padding_stays_within_the_recording_and_out_of_the_core() -> None:
     (segment,), losses = cut(0.2, 2.0, pad_s=0.5)
     assert segment == Segment("k", 0.0, 2.5, core=(0.2, 2.0))

@@ -93,6 +93,7 @@ def test_parse_params_names_a_missing_key() -> None:
         ("embed.views.image.options", {"scale": float("nan")}, "embed.views.image.options.scale.float is nan"),
         ("train.learning_rate", "1e-3", "write the exponent as 1.0e-3"),
         ("embed.views", {}, "embed.views is {}"),
+        ("clean.audio.rate_hz", 1000, "clean.audio.rate_hz is 1000: Input should be greater than or equal to 4000"),
         ("align.by", "silence", "align.by is 'silence': Input should be 'auto', 'intervals'"),
         ("align.max_s", 0.15, "align.max_s is 0.15: it must be at least twice align.min_s, which is 0.1, or null"),
         ("align.window", {"length_s": 0.0}, "align.window.length_s is 0.0"),

@@ -112,6 +112,13 @@ def test_columns_of_ours_that_do_not_exist_are_an_error(tmp_path: Path) -> None:
         _list(path, {"lable": "text"})
 
 
+def test_columns_of_no_manifest_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+
+    with pytest.raises(ConfigError, match=r"ingest.columns names label, and .* has no manifest with columns: make it"):
+        _list(tmp_path, {"label": "emotion"})
+
+
 def test_columns_of_theirs_that_do_not_exist_are_an_error(tmp_path: Path) -> None:
     text = _error(_csv(tmp_path, "key,text,emotion\na,b,c\n"), {"label": "emotoin"})
 
