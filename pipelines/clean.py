@@ -19,7 +19,7 @@ from pipelines.job import Reject, ShardTask, run_job
 from pipelines.leaks import describe_leaks, find_leaks
 from pipelines.lock import writing
 from pipelines.media.audio import check_not_silent, normalise_loudness, to_pcm16
-from pipelines.media.container import AudioRequest, VideoRequest, decode_recording
+from pipelines.media.container import AudioRequest, VideoRequest, decode_recording, decode_what_there_is
 from pipelines.media.image import clean_image
 from pipelines.media.spans import Notice, Span
 from pipelines.media.text import clean_text
@@ -170,8 +170,8 @@ class Clean:
         row, cleaned = work.row, work.cleaned
         if row["video"] is None:
             return
-        decoded = decode_recording(
-            open_file(row["video"], self.base),
+        decoded, missing = decode_what_there_is(
+            lambda: open_file(row["video"], self.base),
             audio=self._audio_request() if row["audio"] is None else None,
             video=VideoRequest(**self.params.video.model_dump()),
             subtitle_stream=self.params.transcript.stream if row["transcript"] is None else None,
@@ -181,6 +181,9 @@ class Clean:
             cleaned["frame_times_s"] = decoded.video.times_s
             cleaned["frames_end_s"] = decoded.video.end_s
         cleaned["cues"] = decoded.cues
+        work.notices += [
+            Notice(one.reason, str(one), "text" if one.kind == "subtitle" else one.kind) for one in missing
+        ]
         work.track = decoded.audio
 
     def _fill_audio(self, work: "_Work") -> None:

@@ -3,7 +3,7 @@
 import errno
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,33 @@ class Recording:
     audio: AudioTrack | None
     video: VideoTrack | None
     cues: list[Span] | None
+
+
+class MissingStreamError(MediaError):
+    """A stream was asked for by a number that the file does not have. kind: audio, video or subtitle."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(Reason.NO_STREAM, text)
+        self.kind = kind
+
+
+_ARGUMENT = {"audio": "audio", "video": "video", "subtitle": "subtitle_stream"}
+
+
+def decode_what_there_is(
+    open_source: Callable[[], Source], **asked: Any
+) -> "tuple[Recording, list[MissingStreamError]]":
+    """As decode_recording(), without the streams that the file does not have, each with its error.
+
+    open_source: called again after each of these. Raises as decode_recording() does for all else.
+    """
+    missing: list[MissingStreamError] = []
+    while True:
+        try:
+            return decode_recording(open_source(), **asked), missing
+        except MissingStreamError as error:
+            missing.append(error)
+            asked[_ARGUMENT[error.kind]] = None
 
 
 def decode_recording(
@@ -184,9 +211,8 @@ def _pick(streams: Sequence[Any], index: int, kind: str) -> Any:
     if not streams:
         return None
     if index >= len(streams):
-        raise MediaError(
-            Reason.NO_STREAM, f"{kind} stream {index} was asked for; the file has {len(streams)}, counted from 0"
-        )
+        text = f"{kind} stream {index} was asked for; the file has {len(streams)}, counted from 0"
+        raise MissingStreamError(kind, text)
     if streams[index].codec_context:
         streams[index].codec_context.thread_count = 1  # files are what is worked on in parallel
     return streams[index]

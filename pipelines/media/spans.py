@@ -11,7 +11,7 @@ Span = dict[str, Any]
 
 @dataclass(frozen=True)
 class Notice:
-    """What is odd about a recording as a whole, with its numbers. dropped is "nothing" or "part", as of a reject."""
+    """What is odd about a recording as a whole, with its numbers. dropped as of a reject, often "nothing"."""
 
     reason: Reason
     text: str

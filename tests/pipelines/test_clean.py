@@ -109,6 +109,27 @@ def test_clean_leaves_a_missing_audio_stream_absent_without_a_reject(clean: Clea
     assert rows[0]["frames"]
 
 
+def test_clean_drops_a_stream_that_the_file_has_not_so_many_of_and_keeps_the_rest(clean: Clean, tmp_path: Path) -> None:
+    write_video(tmp_path, cues=[(0.5, 1.0, "one")])
+    params = clean.params.model_copy(
+        update={
+            "audio": clean.params.audio.model_copy(update={"stream": 1}),
+            "transcript": clean.params.transcript.model_copy(update={"stream": 2}),
+        }
+    )
+    (row,), rejects = Clean(params, clean.base)(raw(video="rec.mp4"))
+    assert (row["audio"], row["cues"]) == (None, None)
+    assert len(row["frames"]) == 8
+    assert [(reject.reason, reject.dropped, reject.text) for reject in rejects] == [
+        (Reason.NO_STREAM, "audio", "audio stream 1 was asked for; the file has 1, counted from 0"),
+        (Reason.NO_STREAM, "text", "subtitle stream 2 was asked for; the file has 1, counted from 0"),
+    ]
+    video = clean.params.video.model_copy(update={"stream": 1})
+    rows, rejects = Clean(params.model_copy(update={"video": video}), clean.base)(raw(video="rec.mp4"))
+    assert rows == []
+    assert [(reject.reason, reject.dropped) for reject in rejects] == [(Reason.NO_STREAM, "sample")]
+
+
 def test_clean_rejects_an_exact_copy_and_names_the_original(clean: Clean) -> None:
     rows, rejects = clean(raw(video="rec.mp4", copy_of="first"))
     assert rows == []
