@@ -30,8 +30,8 @@ class Network:
 
     prepare: Encoder.prepare; forward: a batch of units [unit, ...] on the model's device to float32 [unit, dim] or
     [unit, vector, dim]; dim: length of a vector; model: whose layers Running may replace; forward_each: the same as
-    forward, and faster, for units of any shapes, each as a batch of its own; takes_images: units are those of an image
-    network, [channel, height, width], so that Running may choose their layout.
+    forward, and faster, for units of any shapes, each as a batch of its own; image_CHW: shape of what the model of an
+    image network takes, so that Running may choose its layout and fuse its layers.
     """
 
     prepare: Callable[[Media], Prepared]
@@ -39,7 +39,7 @@ class Network:
     dim: int
     model: nn.Module | None = None
     forward_each: Callable[[list[Tensor]], list[Tensor]] | None = None
-    takes_images: bool = False
+    image_CHW: tuple[int, ...] | None = None
 
 
 @dataclass(kw_only=True)
@@ -90,7 +90,7 @@ class NetworkEncoder:
         network = self.bring(device)
         self._network = replace(
             network,
-            forward=self.running.apply(network.forward, network.model, device, takes_images=network.takes_images),
+            forward=self.running.apply(network.forward, network.model, device, image_CHW=network.image_CHW),
             forward_each=network.forward_each if self.running.is_plain else None,
         )
         if device.startswith("cuda"):

@@ -11,7 +11,7 @@ from features.errors import EncoderError
 from features.view import View
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor, memory_format, nn
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 _OPTIONS = ("precision", "compile", "channels_last")
@@ -45,18 +45,27 @@ class Running:
         return {"running": asdict(self), **({"nondeterministic": "; ".join(reasons)} if reasons else {})}
 
     def apply(
-        self, forward: Callable[[Tensor], Tensor], model: nn.Module | None, device: str, *, takes_images: bool = False
+        self,
+        forward: Callable[[Tensor], Tensor],
+        model: nn.Module | None,
+        device: str,
+        *,
+        image_CHW: tuple[int, ...] | None = None,
     ) -> Callable[..., Tensor]:
-        """The forward function of a model, run this way on the device. takes_images: its units are [channel, height,
-        width]."""
+        """The forward function of a model, run this way on the device. image_CHW: shape of what a network of images
+        takes."""
         import torch
 
-        if not (self.channels_last or takes_images):
+        if not (self.channels_last or image_CHW):
             raise EncoderError("option 'channels_last' is for networks of images by timm and torchvision: remove it")
         if self.precision == "int8":
             _quantise(model)
-        if takes_images and self.channels_last:
-            forward = _with_channels_last(forward, model)
+        if image_CHW and model is not None:
+            if device == "cpu" and self.precision == "float32" and not self.compile:  # which fuses by itself
+                from features.encoders.fusing import fuse_convolutions
+
+                fuse_convolutions(model, image_CHW)
+            _lay_out(model, torch.channels_last if self.channels_last else torch.contiguous_format)
         if self.compile:
             forward = torch.compile(forward, dynamic=False)
         if self.precision not in ("bfloat16", "float16"):
@@ -71,12 +80,10 @@ class Running:
         return cast
 
 
-def _with_channels_last(forward: Callable[[Tensor], Tensor], model: nn.Module | None) -> Callable[[Tensor], Tensor]:
-    import torch
-
-    if model is not None:
-        model.to(memory_format=torch.channels_last)
-    return lambda pixels_BCHW: forward(pixels_BCHW.contiguous(memory_format=torch.channels_last))
+def _lay_out(model: nn.Module, layout: memory_format) -> None:
+    """Let a network of images have its weights, and get its images, in this layout."""
+    model.to(memory_format=layout)
+    model.register_forward_pre_hook(lambda _, images: (images[0].contiguous(memory_format=layout),))
 
 
 def _quantise(model: nn.Module | None) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features.encoders.base import Encoder
-from features.encoders.images import as_array, prepare_images
+from features.encoders.images import prepare_images
 from features.encoders.network import Network, NetworkEncoder, settle
 from features.encoders.options import read_options
 from features.encoders.weights import digest_weights, find_folder, find_weights_file, loading, read_state
@@ -18,7 +18,9 @@ from features.errors import EncoderError
 from features.view import View
 
 if TYPE_CHECKING:
-    from torch import nn
+    import numpy as np
+    from PIL.Image import Image
+    from torch import Tensor, nn
 
 _OWN_SIZE = 0  # of the option size_px: the size that the model was trained with
 
@@ -138,13 +140,42 @@ def _load_body(model: nn.Module, path: Path) -> None:
 
 
 def image_network(model: nn.Module, size_px: int, device: str) -> Network:
-    """The model behind timm's own evaluation transform at the size; size_px 0 is the model's own size."""
+    """The model behind timm's own evaluation transform at the size; size_px 0 is the model's own size.
+
+    A unit is uint8 [height, width, channel], of which scale_pixels makes the transform's numbers a batch at a time.
+    """
     import torch
     from timm.data import create_transform, resolve_model_data_config
 
+    from features.encoders.same_padding import build_in_padding
+
     config = resolve_model_data_config(model, args={} if size_px == _OWN_SIZE else {"img_size": size_px})
-    transform = create_transform(**config)
+    transform = create_transform(**config, use_prefetcher=True)  # for those who scale pixels themselves
+    mean_C, std_C = (torch.tensor(config[name], device=device) for name in ("mean", "std"))
     settle(model, device)
-    with torch.inference_mode():
-        dim = model(torch.zeros(1, *config["input_size"], device=device)).shape[-1]
-    return Network(partial(prepare_images, as_array(transform)), model, dim, model, takes_images=True)
+    image_BCHW = torch.zeros(1, *config["input_size"], device=device)
+    with torch.no_grad():
+        if device == "cpu":
+            build_in_padding(model, image_BCHW)
+        dim = model(image_BCHW).shape[-1]
+
+    def shape(image: Image) -> np.ndarray:
+        pixels_HWC: np.ndarray = transform(image).permute(1, 2, 0).numpy()
+        return pixels_HWC
+
+    def forward(pixels_BHWC: Tensor) -> Tensor:
+        vectors_BD: Tensor = model(scale_pixels(pixels_BHWC, mean_C, std_C))
+        return vectors_BD
+
+    return Network(partial(prepare_images, shape), forward, dim, model, image_CHW=config["input_size"])
+
+
+def scale_pixels(pixels_BHWC: Tensor, mean_C: Tensor, std_C: Tensor) -> Tensor:
+    """uint8 pixels as networks take them: float32 [image, channel, height, width], the channels last in memory.
+
+    It is what torchvision's ToTensor and Normalize give one after the other, to the last bit.
+    """
+    width = pixels_BHWC.shape[2]
+    rows_BHX = pixels_BHWC.float().div_(255).flatten(2)  # by whole rows, as three numbers at a time take thrice as long
+    rows_BHX.sub_(mean_C.repeat(width)).div_(std_C.repeat(width))
+    return rows_BHX.view(pixels_BHWC.shape).permute(0, 3, 1, 2)

@@ -33,4 +33,5 @@ def _bring(listed: Listed, device: str) -> Network:
     body, dim = listed.bring_body()
     transform = listed.weights.transforms()
     prepare = partial(prepare_images, as_array(transform))
-    return Network(prepare, settle(body, device), dim, body, takes_images=True)
+    (size_px,) = transform.crop_size
+    return Network(prepare, settle(body, device), dim, body, image_CHW=(3, size_px, size_px))

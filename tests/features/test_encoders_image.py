@@ -22,6 +22,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
 from timm.data import create_transform
+from torchvision.transforms import Normalize
+from torchvision.transforms.functional import to_tensor
 from transformers import (
     Dinov2Config,
     Dinov2Model,
@@ -34,6 +36,7 @@ from transformers import (
 from features.encoders.base import Encoder, Video
 from features.encoders.catalogue import make_encoder
 from features.encoders.images import frame_intervals
+from features.encoders.timm_images import scale_pixels
 from features.errors import EncoderError
 from features.reasons import Reason
 from features.view import View
@@ -56,8 +59,20 @@ def test_efficientnet_sees_what_timms_own_transform_shows(size_px):
     config = timm.get_pretrained_cfg("tf_efficientnet_lite0").to_dict()
     keep = {name: config[name] for name in ("interpolation", "mean", "std", "crop_pct")}
     expected = create_transform(input_size=(3, size_px, size_px), **keep)(photo("china.jpg")).numpy()
-    (pixels_CHW,) = encoder.prepare(encoded(photo("china.jpg"))).units
-    assert np.array_equal(pixels_CHW, expected)
+    (pixels_HWC,) = encoder.prepare(encoded(photo("china.jpg"))).units
+    assert np.array_equal(scaled(pixels_HWC, config)[0].numpy(), expected)
+
+
+def scaled(pixels_HWC: np.ndarray, config: dict[str, tuple[float, ...]]) -> torch.Tensor:
+    """A unit as the network takes it, float32 [1, channel, height, width]."""
+    return scale_pixels(torch.from_numpy(pixels_HWC)[None], *(torch.tensor(config[name]) for name in ("mean", "std")))
+
+
+def test_scaled_pixels_are_to_the_last_bit_those_of_torchvision():
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    values_HWC = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    expected = Normalize(mean, std)(to_tensor(Image.fromarray(values_HWC)))
+    assert torch.equal(scaled(values_HWC, {"mean": mean, "std": std})[0], expected)
 
 
 @pytest.mark.parametrize(("name", "label"), [("china.jpg", "palace"), ("flower.jpg", "daisy")])
@@ -130,9 +145,9 @@ def test_timm_takes_weights_from_a_file(tmp_path, file):
     encoder = load(f"timm:{TINY}", weights=str(path), batch_size=2)
     reference = timm.create_model(TINY, pretrained=False).eval()
     reference.load_state_dict(tiny_state())
-    (pixels_CHW,) = encoder.prepare(pictures(1)[0]).units
+    (pixels_HWC,) = encoder.prepare(pictures(1)[0]).units
     with torch.inference_mode():
-        features = reference.forward_features(torch.from_numpy(pixels_CHW)[None])
+        features = reference.forward_features(scaled(pixels_HWC, reference.pretrained_cfg))
         expected = reference.forward_head(features, pre_logits=True).numpy()
     (outcome,) = encode(encoder, pictures(1))
     assert encoder.dim == expected.shape[1]
@@ -154,7 +169,7 @@ def test_timm_resizes_a_model_of_fixed_size(tmp_path):
     torch.manual_seed(0)
     save_file(timm.create_model("test_vit", pretrained=False).state_dict(), tmp_path / "vit.safetensors")
     encoder = load("timm:test_vit", weights=str(tmp_path / "vit.safetensors"), size_px=96)
-    assert [unit.shape for unit in encoder.prepare(pictures(1)[0]).units] == [(3, 96, 96)]
+    assert [unit.shape for unit in encoder.prepare(pictures(1)[0]).units] == [(96, 96, 3)]
     assert encode(encoder, pictures(1))[0].vectors_TD.shape == (1, encoder.dim)
 
 

@@ -94,9 +94,11 @@ def test_a_network_of_images_runs_in_the_layout_that_is_asked_for(channels_last:
     model, units = Pooled(torch.nn.Conv2d(3, 8, 3)), torch.randn(2, 3, 16, 16)
     with torch.inference_mode():
         expected_BD = model(units)
-        found_BD = Running(channels_last=channels_last).apply(model, model, "cpu", takes_images=True)(units)
+    forward = Running(channels_last=channels_last).apply(model, model, "cpu", image_CHW=(3, 16, 16))
+    with torch.inference_mode():
+        found_BD = forward(units)
     assert torch.allclose(found_BD, expected_BD, atol=1e-6)
-    assert layouts == [False, channels_last]
+    assert (layouts[0], layouts[-1]) == (False, channels_last)
 
 
 def test_a_layout_of_images_is_refused_for_other_networks() -> None:

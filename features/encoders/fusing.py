@@ -1,0 +1,117 @@
+"""Convolutions that do in one pass over memory what follows them: on a CPU, by oneDNN.
+
+As it was trained, a network of images writes what a convolution gives, then reads and writes it once more for the
+batch norm and again for the activation.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_MOST_CHANGE = 1e-4  # of the output's length; rounding changes it by some millionths
+_POINTWISE: dict[type[nn.Module], tuple[str, list[float]]] = {
+    nn.ReLU: ("relu", []),
+    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
+    nn.SiLU: ("swish", []),
+    nn.Hardswish: ("hardswish", []),
+}
+"""What oneDNN may do to each number that a convolution gives, and how it calls that."""
+_NOTHING = ("none", list[float]())
+
+
+def fuse_convolutions(model: nn.Module, shape_CHW: tuple[int, ...]) -> None:
+    """Let each convolution of a model do the batch norm and the activation that follow it.
+
+    model: in float32 and on a CPU, for inference; shape_CHW: of the images that it takes. What follows a convolution is
+    found by running it on noise. It stays as it is where oneDNN is not, or if it then gives something else: it may use
+    what lies between these layers.
+    """
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return
+    noise_BCHW = torch.randn(1, *shape_CHW, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected, followers = _run_watched(model, noise_BCHW)
+        fused = _fused(followers)
+        _replace(model, fused)
+        if not torch.linalg.norm(model(noise_BCHW) - expected) <= _MOST_CHANGE * torch.linalg.norm(expected):
+            _replace(model, {new: old for old, new in fused.items()})
+
+
+def _run_watched(model: nn.Module, image_BCHW: Tensor) -> tuple[Tensor, dict[nn.Module, nn.Module]]:
+    """The model's output, and of its layers that take what another gave right before them, each by that one; layers
+    that are called more than once are left out."""
+    followers: dict[nn.Module, nn.Module] = {}
+    num_calls: Counter[nn.Module] = Counter()
+    last: list[Any] = [None, None, 0]  # layer, its output, and how often that was written into
+
+    def enter(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        num_calls[layer] += 1
+        if inputs[0] is last[1] and inputs[0]._version == last[2]:
+            followers[last[0]] = layer
+
+    def leave(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        last[:] = layer, output, output._version
+
+    kinds = (nn.Conv2d, nn.BatchNorm2d, *_POINTWISE)
+    layers = [layer for layer in model.modules() if isinstance(layer, kinds)]
+    hooks = [layer.register_forward_pre_hook(enter) for layer in layers]
+    hooks += [layer.register_forward_hook(leave) for layer in layers]
+    output: Tensor = model(image_BCHW)
+    for hook in hooks:
+        hook.remove()
+    once = {layer for layer, count in num_calls.items() if count == 1}
+    return output, {layer: after for layer, after in followers.items() if {layer, after} <= once}
+
+
+def _fused(followers: dict[nn.Module, nn.Module]) -> dict[nn.Module, nn.Module]:
+    """What is to stand in each layer's place."""
+    fused: dict[nn.Module, nn.Module] = {}
+    for conv, norm in followers.items():
+        if not (_is_plain(conv) and isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None):
+            continue
+        rest = getattr(norm, "act", nn.Identity())  # timm has norms that activate as well
+        after = followers.get(norm)
+        if type(rest) is nn.Identity and after is not None and type(after) in _POINTWISE:
+            rest, fused[after] = after, nn.Identity()
+        activation, left = (rest, nn.Identity()) if type(rest) in _POINTWISE else (nn.Identity(), rest)
+        fused[conv], fused[norm] = _FusedConv(conv, norm, activation), left
+    return fused
+
+
+def _is_plain(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
+    return type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+
+
+def _replace(model: nn.Module, replaced: dict[nn.Module, nn.Module]) -> None:
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if child in replaced:
+                setattr(parent, name, replaced[child])
+
+
+class _FusedConv(nn.Module):
+    """A convolution, its batch norm and its activation."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d, activation: nn.Module) -> None:
+        super().__init__()
+        whole = nn.utils.fusion.fuse_conv_bn_eval(conv, norm)
+        for name, parameter in whole.named_parameters():
+            self.register_buffer(name, parameter.detach())
+        name, numbers = _POINTWISE.get(type(activation), _NOTHING)
+        self.settings = (whole.padding, whole.stride, whole.dilation, whole.groups, name, numbers, None)
+
+    def forward(self, units_BCHW: Tensor) -> Tensor:
+        # What torch.compile calls. No other function of torch has the activation in it, and its own convolutions of
+        # one by one are not by oneDNN where a single thread works on few images.
+        result: Tensor = torch.ops.mkldnn._convolution_pointwise(units_BCHW, self.weight, self.bias, *self.settings)
+        return result
