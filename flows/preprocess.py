@@ -1,5 +1,6 @@
 """The preprocessing flow: every stage of dvc.yaml through DVC, then one report."""
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State, TaskRun
 
-from features.errors import StageError
+from features.errors import PlaitError, StageError
 from flows.report import collect_report, report_markdown
 
 _ERROR_PREFIX = "plait: error: "
@@ -25,10 +26,19 @@ class StageInterruptedError(StageError):
 @flow(name="preprocess")
 def preprocess(project: str = ".") -> None:
     """Bring features, packed shards and models up to date with the recordings, and publish a report."""
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_without_traceback)
     folder = Path(project).resolve()
     for stage in stage_names(folder):
         reproduce.with_options(name=stage)(stage, str(folder))
     publish_report(str(folder))
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Let an error that names its cause be the line that it is; Prefect adds the page of how it was raised."""
+    if record.exc_info and isinstance(record.exc_info[1], PlaitError):
+        record.exc_info = None
+    return True
 
 
 def stage_names(project: Path) -> list[str]:

@@ -73,6 +73,17 @@ def test_a_stage_that_names_its_error_is_not_tried_again(tmp_path: Path) -> None
     assert ran(tmp_path) == ["first"]
 
 
+def test_preprocess_logs_an_error_that_a_stage_names_without_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_project(tmp_path, first="echo 'plait: error: the source is empty' && false")
+    with pytest.raises(StageError):
+        preprocess(str(tmp_path))
+    errors = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert {record.name for record in errors} == {"prefect.flow_runs", "prefect.task_runs"}
+    assert [record.exc_info for record in errors] == [None] * len(errors)
+
+
 def test_a_stage_whose_input_is_missing_is_not_tried_again(tmp_path: Path) -> None:
     write_project(tmp_path, first="true")
     stages = yaml.safe_load((tmp_path / "dvc.yaml").read_text())
