@@ -18,6 +18,7 @@ _SETTLED_S = 0.003  # what lasts is no noise: from here on samples are moved to 
 _SETTLING_S = 2.0  # over which it is looked at
 MAX_GAP_S = 3600.0  # a longer gap is a broken timestamp, and filling it would fill the memory
 _BLOCK = 4096  # frames at a time: their neighbourhoods are many times as large
+_LEAST_RATE_HZ = 1000  # of sound: with less the header is broken, and the wave would be thousands of times as large
 _EARLY_S = 0.002  # a frame whose timestamp was rounded down is still due
 
 
@@ -75,7 +76,12 @@ class AudioCollector:
         self._pieces: list[tuple[float, np.ndarray]] = []
 
     def add(self, frame: AudioFrame, start_s: float, _end_s: float) -> None:
-        """Append a frame that sounds from start_s on."""
+        """Append a frame that sounds from start_s on. Raises MediaError UNDECODABLE for a rate that no sound has."""
+        if frame.sample_rate < _LEAST_RATE_HZ:
+            raise MediaError(
+                Reason.UNDECODABLE,
+                f"its audio is said to have {frame.sample_rate} samples a second; {_LEAST_RATE_HZ} is the least",
+            )
         kind = (frame.sample_rate, frame.layout.name, frame.format.name)
         run = self._run
         if run is None or kind != run.kind or abs(start_s - run.times_s[0] - run.length_s) > MAX_JITTER_S:

@@ -79,20 +79,28 @@ def lost_inline(sample: RawSample, column: str, reason: Reason, cause: str) -> R
 
 
 def take_meta(sample: RawSample, content: Any) -> None:
-    """Spread a JSON object over the sample: known columns to their fields, the rest to meta; null is no value."""
+    """Spread a JSON object over the sample: known columns to their fields, the rest to meta; null is no value.
+
+    Raises ValueError, and takes nothing of it, if a value cannot be used.
+    """
     if not isinstance(content, dict):
         raise ValueError(f"expected an object, found {type(content).__name__}")
+    fields: dict[str, Any] = {}
+    meta: dict[str, Any] = {}
     for name, value in content.items():
         if value is None:
             continue
         if name in ("start_s", "end_s"):
-            setattr(sample, name, seconds_of(value))
+            fields[name] = seconds_of(value)
         elif name in COLUMNS and name not in FILE_COLUMNS and name != "key":
             if isinstance(value, dict | list):
                 raise ValueError(f"{name} is a {type(value).__name__}, it must be a string or a number")
-            setattr(sample, name, str(value))
+            fields[name] = str(value)
         else:
-            sample.meta[name] = value
+            meta[name] = value
+    for name, value in fields.items():
+        setattr(sample, name, value)
+    sample.meta.update(meta)
 
 
 def seconds_of(value: Any) -> float:

@@ -69,6 +69,12 @@ def test_audio_collector_rejects_a_broken_timestamp() -> None:
     assert caught.value.reason == Reason.UNDECODABLE
 
 
+def test_audio_collector_rejects_a_rate_that_no_sound_has() -> None:
+    with pytest.raises(MediaError, match="said to have 1 samples a second; 1000 is the least") as caught:
+        collect((0.0, sound(0.5, rate_hz=1)))
+    assert caught.value.reason == Reason.UNDECODABLE
+
+
 def test_audio_collector_of_nothing_has_no_track() -> None:
     assert AudioCollector(RATE_HZ).finish() is None
 

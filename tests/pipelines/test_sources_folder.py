@@ -60,6 +60,14 @@ def test_folder_spreads_a_json_file_over_the_sample(tmp_path: Path) -> None:
     assert sample.meta == {"x": [1]}
 
 
+def test_folder_takes_nothing_of_a_json_file_with_a_value_that_cannot_be_used(tmp_path: Path) -> None:
+    _write(tmp_path, a__mp4=b"v", a__json='{"label": 3, "x": 1, "group": "s1", "start_s": "soon"}')
+    samples, rejects = _list(tmp_path)
+
+    assert (samples["a"].label, samples["a"].group, samples["a"].meta) == (None, None, {})
+    assert [(reject.key, reject.dropped) for reject in rejects] == [("a", "part")]
+
+
 def test_folder_knows_transcripts_and_labels_by_their_suffixes(tmp_path: Path) -> None:
     _write(tmp_path, a__TextGrid="", b__eaf="", c__ctm="", d__tsv="", e__transcript__json="", f__whisper__json="")
     _write(tmp_path, g__rttm="", h__labels__TextGrid="", i__labels__tsv="", j__labels__eaf="", k__transcript__csv="")
