@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # On one core 16 texts at a time take an eighth less time each than 8, and 32 hardly less; but the last batch of a run,
 # or a single query, costs as much as a full one.
 _BATCH_SIZE = 16  # of texts of a common length
-_BATCH_TOKENS = 384  # in a batch: with fewer a model takes longer for each, with more more places stay empty
+_BATCH_TOKENS = 256  # in a batch: with fewer a model takes longer for each, with more more places stay empty
 _POOLING = {"mean": "mean", "cls": "cls", "last": "lasttoken"}  # of the library, by the option tokens
 _LIMITS = {"config.json": "max_position_embeddings", "tokenizer_config.json": "model_max_length"}
 

@@ -19,8 +19,7 @@ from features.reasons import MediaError, Reason
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-_SHORTEST_STEP = 2
-_NUM_STEPS = 16  # of each size, from none; the next size is twice as large
+_NUM_STEPS = 32  # of each size, from none; the next size is twice as large
 _MOST_PROBED = 1 << 14  # words: enough to reach the limit of a model that reads long texts
 _VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "tekken.json")
 _FIELDS = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "attention_mask"}
@@ -79,12 +78,12 @@ def prepare_text(
 
 
 def padded_length(num_tokens: int, longest: int) -> int:
-    """The smallest of 2, 4, ... 32, 36, ... 64, 72, ... 128, 144, ... and longest that holds the tokens.
+    """The smallest of 1, 2, ... 32, 34, ... 64, 68, ... 128, 136, ... and longest that holds the tokens.
 
     A model's time is nearly proportional to the length, so that fewer lengths are paid for in padding; with more of
     them more batches stay half empty.
     """
-    step = _SHORTEST_STEP
+    step = 1
     while num_tokens > step * _NUM_STEPS:
         step *= 2
     return max(num_tokens, min(-(-num_tokens // step) * step, longest))

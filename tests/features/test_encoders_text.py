@@ -65,6 +65,16 @@ def test_minilm_bytes_depend_on_the_text_alone(minilm):
     assert [vector.tobytes() for vector in crowded] == [alone[index] for index in order]
 
 
+@pytest.mark.parametrize("length", [8, 34, 100])
+def test_minilm_bytes_are_those_of_a_mask_where_no_text_of_a_batch_is_padded(minilm, length):
+    """The library leaves the mask out there; a batch that is not full, or has a shorter text, has one."""
+    whole, shorter = (" ".join(["red"] * (num_tokens - 2)) for num_tokens in (length, length - 1))
+    size = minilm.size_of_batch((3, length))
+    alone, unmasked = encode(minilm, [whole])[0], encode(minilm, [whole] * size)[0]
+    masked = encode(minilm, [shorter] * (size - 1) + [whole])[-1]
+    assert alone.tobytes() == unmasked.tobytes() == masked.tobytes()
+
+
 def test_minilm_rejects_a_text_without_a_character(minilm):
     outcomes = dict(encode_samples(minilm, enumerate([" \n", "one"])))
     assert isinstance(outcomes[0], MediaError)
@@ -74,14 +84,14 @@ def test_minilm_rejects_a_text_without_a_character(minilm):
 
 def test_minilm_units_have_few_lengths(minilm):
     lengths = [unit.shape[1] for text in TEXTS for unit in minilm.prepare(text).units]
-    assert lengths == [4, 8, 16, 18, 64, 256]
+    assert lengths == [3, 8, 16, 17, 62, 256]
 
 
 @pytest.mark.parametrize(
     ("num_tokens", "longest", "length"),
     [
-        *((1, 256, 2), (3, 256, 4), (16, 256, 16), (17, 256, 18), (33, 256, 36), (64, 256, 64), (65, 256, 72)),
-        *((129, 256, 144), (256, 256, 256), (250, 256, 256), (70, 77, 72), (75, 77, 77), (5, 5, 5), (300, 256, 300)),
+        *((1, 256, 1), (3, 256, 3), (32, 256, 32), (33, 256, 34), (63, 256, 64), (64, 256, 64), (65, 256, 68)),
+        *((129, 256, 136), (256, 256, 256), (250, 256, 256), (70, 77, 72), (77, 77, 77), (5, 5, 5), (300, 256, 300)),
     ],
 )
 def test_padded_length_is_the_smallest_that_holds(num_tokens, longest, length):
@@ -89,10 +99,10 @@ def test_padded_length_is_the_smallest_that_holds(num_tokens, longest, length):
 
 
 @given(st.integers(1, 4096), st.integers(8, 4096))
-def test_padded_length_holds_the_tokens_and_wastes_less_than_an_eighth(num_tokens, longest):
+def test_padded_length_holds_the_tokens_and_wastes_less_than_a_sixteenth(num_tokens, longest):
     length = padded_length(num_tokens, longest)
     assert num_tokens <= length <= max(num_tokens, longest)
-    assert length < num_tokens + max(2, num_tokens / 8)
+    assert length < num_tokens + max(1, num_tokens / 16)
     assert padded_length(length, longest) == length
 
 
