@@ -8,7 +8,7 @@ from features.view import POOLINGS, Pooling
 def pool(vectors_TD: np.ndarray, times_T2: np.ndarray, pooling: Pooling) -> tuple[np.ndarray, np.ndarray | None]:
     """What a view keeps of a sample, and the intervals that go with it.
 
-    vectors_TD: float [vector, dim], at least one; times_T2: float64 [vector, (start, end)].
+    vectors_TD: float32 [vector, dim], at least one; times_T2: float64 [vector, (start, end)].
     mean and max run over the vectors x_1 .. x_T, each counting once whatever the length of its interval; mean_std is
     the mean followed by the population standard deviation. temporal is these two followed by
     the mean of |x_{t+1} - x_t| over t, and by mean(the last h vectors) - mean(the first h), h = T // 2;
@@ -19,20 +19,24 @@ def pool(vectors_TD: np.ndarray, times_T2: np.ndarray, pooling: Pooling) -> tupl
         raise ValueError("there is no vector to pool: a sample without any is a reject or absent")
     if pooling == "sequence":
         return np.ascontiguousarray(vectors_TD, np.float32), times_T2
-    # C order: numpy then adds row by row, where another layout would be summed in blocks and round differently.
-    exact_TD = np.ascontiguousarray(vectors_TD, np.float64)
-    if pooling == "max":
-        return exact_TD.max(axis=0).astype(np.float32), None
-    mean_D = exact_TD.mean(axis=0)
-    if pooling == "mean":
-        return mean_D.astype(np.float32), None
-    away_TD = exact_TD - mean_D  # np.std would take the mean once more
-    statistics = [mean_D, np.sqrt(np.square(away_TD, out=away_TD).mean(axis=0))]
-    if pooling == "temporal":
-        statistics += _course(exact_TD)
-    elif pooling != "mean_std":
+    if pooling not in POOLINGS:
         raise ValueError(f"pooling is {pooling!r}; it must be one of {', '.join(POOLINGS)}")
+    if pooling == "max":
+        return vectors_TD.max(axis=0).astype(np.float32), None
+    if pooling == "mean":
+        return _exact(vectors_TD).mean(axis=0).astype(np.float32), None
+    from features.encoders.pooling_kernels import mean_and_deviation  # where it is needed: numba takes a while
+
+    statistics = [*mean_and_deviation(np.ascontiguousarray(vectors_TD, np.float32))]
+    if pooling == "temporal":
+        statistics += _course(_exact(vectors_TD))
     return np.concatenate(statistics).astype(np.float32), None
+
+
+def _exact(vectors_TD: np.ndarray) -> np.ndarray:
+    """In float64, and in C order: numpy then adds row by row, where another layout would be summed in blocks and round
+    differently."""
+    return np.ascontiguousarray(vectors_TD, np.float64)
 
 
 def _course(exact_TD: np.ndarray) -> list[np.ndarray]:
