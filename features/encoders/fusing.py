@@ -1,12 +1,14 @@
-"""Convolutions that do in one pass over memory what follows them: on a CPU, by oneDNN.
+"""Layers that take less time on a CPU, by oneDNN: convolutions that do what follows them, weights laid out for it.
 
 As it was trained, a network of images writes what a convolution gives, then reads and writes it once more for the
-batch norm and again for the activation.
+batch norm and again for the activation; and the weights of a linear layer are brought into the order in which the
+processor multiplies them at each call.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
@@ -24,6 +26,7 @@ _POINTWISE: dict[type[nn.Module], tuple[str, list[float]]] = {
 }
 """What oneDNN may do to each number that a convolution gives, and how it calls that."""
 _NOTHING = ("none", list[float]())
+_ROWS = 256  # of a batch, for which weights are laid out; with others that layout serves as well
 
 
 def fuse_convolutions(model: nn.Module, shape_CHW: tuple[int, ...]) -> None:
@@ -38,10 +41,39 @@ def fuse_convolutions(model: nn.Module, shape_CHW: tuple[int, ...]) -> None:
     noise_BCHW = torch.randn(1, *shape_CHW, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected, followers = _run_watched(model, noise_BCHW)
-        fused = _fused(followers)
-        _replace(model, fused)
-        if not torch.linalg.norm(model(noise_BCHW) - expected) <= _MOST_CHANGE * torch.linalg.norm(expected):
-            _replace(model, {new: old for old, new in fused.items()})
+        _replace_alike(model, _fused(followers), expected, lambda: model(noise_BCHW))
+
+
+def pack_linears(model: nn.Module, run: Callable[[], Tensor]) -> None:
+    """Let the linear layers of a model multiply by weights that are laid out for it.
+
+    model: in float32 and on a CPU, for inference; run: something that it gives. Those are packed that this calls, and
+    that share their weights with no other layer. All stay as they are where oneDNN is not, or if it then gives
+    something else: it may look at the weights itself.
+    """
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return
+    num_layers: Counter[Tensor] = Counter(
+        weight for layer in model.modules() for weight in layer.parameters(recurse=False)
+    )
+    called: set[nn.Module] = set()
+    layers = [layer for layer in model.modules() if type(layer) is nn.Linear and num_layers[layer.weight] == 1]
+    hooks = [layer.register_forward_pre_hook(lambda layer, _: called.add(layer)) for layer in layers]
+    with torch.no_grad():
+        expected = run()
+        for hook in hooks:
+            hook.remove()
+        packed: dict[nn.Module, nn.Module] = {layer: _PackedLinear(layer) for layer in layers if layer in called}
+        _replace_alike(model, packed, expected, run)
+
+
+def _replace_alike(
+    model: nn.Module, replaced: Mapping[nn.Module, nn.Module], expected: Tensor, run: Callable[[], Tensor]
+) -> None:
+    """Replace layers, if the model then gives what is expected."""
+    _replace(model, replaced)
+    if not torch.linalg.norm(run() - expected) <= _MOST_CHANGE * torch.linalg.norm(expected):
+        _replace(model, {new: old for old, new in replaced.items()})
 
 
 def _run_watched(model: nn.Module, image_BCHW: Tensor) -> tuple[Tensor, dict[nn.Module, nn.Module]]:
@@ -89,7 +121,7 @@ def _is_plain(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
     return type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
 
 
-def _replace(model: nn.Module, replaced: dict[nn.Module, nn.Module]) -> None:
+def _replace(model: nn.Module, replaced: Mapping[nn.Module, nn.Module]) -> None:
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if child in replaced:
@@ -114,4 +146,21 @@ class _FusedConv(nn.Module):
         # What torch.compile calls. No other function of torch has the activation in it, and its own convolutions of
         # one by one are not by oneDNN where a single thread works on few images.
         result: Tensor = torch.ops.mkldnn._convolution_pointwise(units_BCHW, self.weight, self.bias, *self.settings)
+        return result
+
+
+class _PackedLinear(nn.Module):
+    """A linear layer."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.register_buffer("weight", torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), _ROWS))
+        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
+
+    def forward(self, units: Tensor) -> Tensor:
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(units, self.weight, self.bias, *_NOTHING, "")
         return result

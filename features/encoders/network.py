@@ -31,7 +31,8 @@ class Network:
     prepare: Encoder.prepare; forward: a batch of units [unit, ...] on the model's device to float32 [unit, dim] or
     [unit, vector, dim]; dim: length of a vector; model: whose layers Running may replace; forward_each: the same as
     forward, and faster, for units of any shapes, each as a batch of its own; image_CHW: shape of what the model of an
-    image network takes, so that Running may choose its layout and fuse its layers.
+    image network takes, so that Running may choose its layout and fuse its layers; probe: a batch of units of another
+    network, so that it may watch its linear layers and lay out their weights.
     """
 
     prepare: Callable[[Media], Prepared]
@@ -40,6 +41,7 @@ class Network:
     model: nn.Module | None = None
     forward_each: Callable[[list[Tensor]], list[Tensor]] | None = None
     image_CHW: tuple[int, ...] | None = None
+    probe: Tensor | None = None
 
 
 @dataclass(kw_only=True)
@@ -90,7 +92,9 @@ class NetworkEncoder:
         network = self.bring(device)
         self._network = replace(
             network,
-            forward=self.running.apply(network.forward, network.model, device, image_CHW=network.image_CHW),
+            forward=self.running.apply(
+                network.forward, network.model, device, image_CHW=network.image_CHW, probe=network.probe
+            ),
             forward_each=network.forward_each if self.running.is_plain else None,
         )
         if device.startswith("cuda"):

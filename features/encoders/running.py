@@ -51,17 +51,24 @@ class Running:
         device: str,
         *,
         image_CHW: tuple[int, ...] | None = None,
+        probe: Tensor | None = None,
     ) -> Callable[..., Tensor]:
-        """The forward function of a model, run this way on the device. image_CHW: shape of what a network of images
-        takes."""
+        """The forward function of a model, run this way on the device. image_CHW, probe: see Network."""
         import torch
 
         if not (self.channels_last or image_CHW):
             raise EncoderError("option 'channels_last' is for networks of images by timm and torchvision: remove it")
         if self.precision == "int8":
             _quantise(model)
+        is_plain_on_cpu = (
+            device == "cpu" and self.precision == "float32" and not self.compile
+        )  # which does it by itself
+        if probe is not None and model is not None and is_plain_on_cpu:
+            from features.encoders.fusing import pack_linears
+
+            pack_linears(model, lambda: forward(probe))
         if image_CHW and model is not None:
-            if device == "cpu" and self.precision == "float32" and not self.compile:  # which fuses by itself
+            if is_plain_on_cpu:
                 from features.encoders.fusing import fuse_convolutions
 
                 fuse_convolutions(model, image_CHW)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,9 +15,11 @@ from features.encoders.options import read_options
 from features.encoders.tokens import TokenEncoder, check_vocabulary, make_tokenize, prepare_text
 from features.encoders.weights import digest_weights, find_folder, loading, local_folder, read_settings
 from features.errors import EncoderError
+from features.reasons import MediaError
 from features.view import View
 
 if TYPE_CHECKING:
+    import numpy as np
     from sentence_transformers import SentenceTransformer
     from torch import Tensor
 
@@ -174,7 +177,7 @@ def sentence_network(model: SentenceTransformer, device: str, *, has_token_vecto
 
     has_token_vectors: it gives a vector for each row of a text's unit, not one for the text.
     """
-    from torch import Tensor
+    from torch import Tensor, from_numpy
 
     settle(model, device)
     prompt = model.prompts.get(model.default_prompt_name)
@@ -197,4 +200,7 @@ def sentence_network(model: SentenceTransformer, device: str, *, has_token_vecto
     longest = model.max_seq_length
     prepare = partial(prepare_text, tokenize, padding_K, longest, has_token_vectors)
     dim = model[0].get_embedding_dimension() if has_token_vectors else model.get_embedding_dimension()
-    return Network(prepare, forward, dim, model)
+    units: list[np.ndarray] = []
+    with suppress(MediaError):  # of a vocabulary without such letters
+        units += prepare("probe").units
+    return Network(prepare, forward, dim, model, probe=from_numpy(units[0])[None] if units else None)

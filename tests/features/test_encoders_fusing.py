@@ -13,7 +13,7 @@ from timm.layers import BatchNormAct2d, Conv2dSame
 from torch import nn
 from torchvision.models import get_model
 
-from features.encoders.fusing import fuse_convolutions
+from features.encoders.fusing import fuse_convolutions, pack_linears
 from features.encoders.same_padding import build_in_padding
 
 SHAPE_CHW = (3, 20, 24)
@@ -178,3 +178,42 @@ def test_efficientnet_gives_what_timm_gives(photos: list[Image.Image]) -> None:
 def test_efficientnet_bytes_of_a_photo_depend_on_it_alone(photos: list[Image.Image]) -> None:
     crops = [photo.crop((x, 0, x + 224, 224)) for photo in photos for x in (0, 150)]
     assert_company_leaves_bytes(load("efficientnet-lite0"), [encoded(crop) for crop in crops])
+
+
+class Linears(nn.Module):
+    """Linear layers that are called, left aside, tied to another, and looked into."""
+
+    def __init__(self, *, looks_inside: bool = False) -> None:
+        super().__init__()
+        self.first, self.second, self.idle = nn.Linear(6, 8), nn.Linear(8, 6, bias=False), nn.Linear(6, 6)
+        self.tied = nn.Linear(6, 8, bias=False)
+        self.table = nn.Embedding(8, 6)
+        self.table.weight = self.tied.weight
+        self.looks_inside = looks_inside
+
+    def forward(self, units: torch.Tensor) -> torch.Tensor:
+        between = self.second(self.first(units).relu())
+        if self.looks_inside and type(self.first) is not nn.Linear:
+            between = between + 1
+        return self.tied(between)
+
+
+def packed_like(model: nn.Module) -> dict[str, str]:
+    """The types of the model's layers once its linear ones are packed, when it must give what it gave before."""
+    units = torch.randn(3, 5, 6)
+    expected = model(units).detach()
+    pack_linears(model, lambda: model(units[:1]))
+    with torch.inference_mode():
+        assert torch.allclose(model(units), expected, rtol=1e-4, atol=1e-5)
+    return {name: type(layer).__name__ for name, layer in model.named_children()}
+
+
+def test_pack_takes_linear_layers_that_are_called_and_have_weights_of_their_own() -> None:
+    torch.manual_seed(0)
+    packed = dict.fromkeys(("first", "second"), "_PackedLinear")
+    assert packed_like(Linears()) == {**packed, "idle": "Linear", "tied": "Linear", "table": "Embedding"}
+
+
+def test_pack_leaves_a_model_that_then_gives_something_else() -> None:
+    torch.manual_seed(0)
+    assert "_PackedLinear" not in packed_like(Linears(looks_inside=True)).values()
