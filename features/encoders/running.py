@@ -60,9 +60,8 @@ class Running:
             raise EncoderError("option 'channels_last' is for networks of images by timm and torchvision: remove it")
         if self.precision == "int8":
             _quantise(model)
-        is_plain_on_cpu = (
-            device == "cpu" and self.precision == "float32" and not self.compile
-        )  # which does it by itself
+        # torch.compile lays out and fuses layers by itself.
+        is_plain_on_cpu = device == "cpu" and self.precision == "float32" and not self.compile
         if probe is not None and model is not None and is_plain_on_cpu:
             from features.encoders.fusing import pack_linears
 
