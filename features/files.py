@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from features.errors import ShardError, StoreError
 from features.manifest import MANIFEST_FILE, parse_manifest
@@ -46,14 +46,19 @@ class FolderFiles:
         """Raises StoreError if the folder holds no store."""
         self.folder = folder
         self._place = folder.absolute()  # the process may go to another folder before it reads a shard
-        self.manifest = self._hold(self._place / MANIFEST_FILE)
+        self._file = self._hold(self._place / MANIFEST_FILE)
+
+    @property
+    def manifest(self) -> bytes:
+        """The content of the manifest, read anew: it grows with the store."""
+        return _content(self._file)
 
     def places(self, name: str) -> Iterator[Path]:
         yield self._place / name
         yield retired_folder(self._place) / name
 
-    def _hold(self, path: Path) -> bytes:
-        """The content of the manifest, which stays locked as long as this object lives: a writer sees that."""
+    def _hold(self, path: Path) -> int:
+        """The descriptor of the manifest, which stays locked as long as this object lives: a writer sees that."""
         while True:
             try:
                 file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -63,30 +68,35 @@ class FolderFiles:
                     "published, or 'dvc repro embed'"
                 ) from None
             hold = weakref.finalize(self, os.close, file)
-            content = os.pread(file, os.fstat(file).st_size, 0)
             if path.is_symlink() or os.fstat(file).st_nlink > 1:
                 # DVC puts a copy in the place of a link to its cache before a stage runs, and no writer would see the
                 # lock. Who may not write here is not seen then.
                 with suppress(OSError):
-                    _keep_manifest(self._place, path, content)
+                    _keep_manifest(self._place, path, _content(file))
             fcntl.flock(file, fcntl.LOCK_SH)
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file), path.stat()):
-                    return content
+                    return file
             hold()  # it was replaced or removed between the calls
 
     def __getstate__(self) -> dict[str, object]:
-        return {"folder": self.folder, "_place": self._place, "manifest": self.manifest}
+        return {"folder": self.folder, "_place": self._place, "digest": digest_bytes(self.manifest)}
 
-    def __setstate__(self, state: dict[str, object]) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         """Raises StoreError if the version is there no longer."""
-        self.__dict__.update(state)
-        aside = retired_folder(self._place).glob(f"{_manifest_name(self.manifest)}-*.json")
+        self.folder, self._place, digest = state["folder"], state["_place"], state["digest"]
+        aside = retired_folder(self._place).glob(f"{_manifest_name(digest)}-*.json")
         for place in (self._place / MANIFEST_FILE, *aside):
             with suppress(FileNotFoundError):
-                if place.read_bytes() == self.manifest and self._hold(place) == self.manifest:
-                    return
+                if digest_bytes(place.read_bytes()) == digest:
+                    self._file = self._hold(place)
+                    if digest_bytes(self.manifest) == digest:
+                        return
         raise StoreError(f"{self.folder} has a newer version than the one that was handed on: open it again")
+
+
+def _content(file: int) -> bytes:
+    return os.pread(file, os.fstat(file).st_size, 0)
 
 
 def retired_folder(folder: Path) -> Path:
@@ -119,8 +129,8 @@ def publish_manifest(folder: Path, manifest: Path) -> None:
     _remove_empty(aside)
 
 
-def _manifest_name(manifest: bytes) -> str:
-    return f"manifest-{digest_bytes(manifest)}"
+def _manifest_name(digest: str) -> str:
+    return f"manifest-{digest}"
 
 
 def _keep_manifest(folder: Path, path: Path, content: bytes) -> None:
@@ -129,7 +139,9 @@ def _keep_manifest(folder: Path, path: Path, content: bytes) -> None:
     aside = retired_folder(folder)
     aside.mkdir(exist_ok=True)
     with suppress(FileExistsError):
-        os.link(path, aside / f"{_manifest_name(content)}-{path.stat().st_ino}.json", follow_symlinks=False)
+        os.link(
+            path, aside / f"{_manifest_name(digest_bytes(content))}-{path.stat().st_ino}.json", follow_symlinks=False
+        )
 
 
 def _forget_unread(aside: Path) -> set[str]:

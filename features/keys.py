@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from features.compact import Texts
 from features.errors import StoreError, nearest
 from features.recent import Recent
 from features.shards import Shard
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from features.mapping import MappedVectors
 
 _FEW = 4096  # keys that are searched for before half a second is spent on loading what finds them faster
-MOST_ROWS = (1 << 20) - 1  # of a shard, for tables of its keys
+_AT_ONCE = 8192  # keys, each perhaps of another shard whose file stays mapped until all are found
+_MOST_ROWS = (1 << 20) - 1  # of a shard, for tables of its keys
 _NUM_AROUND = 512  # keys on either side of an unknown one among which the nearest is looked for
 
 ReadKeys = Callable[[int], pa.Array]
@@ -47,10 +49,9 @@ class KeySearch:
         keys of shards that were read already."""
         self._folder = folder
         self._at_hand = at_hand
-        self._first_keys = [shard.first_key or "" for shard in shards]
-        self._last_key = (shards[-1].last_key if shards else None) or ""
+        self._shards = shards
         self._starts = starts
-        self._most_rows = max((shard.num_rows for shard in shards), default=0)
+        self._most_rows = int(np.diff(starts).max(initial=0))
         self._num_searched = 0
 
     def fetch(self, keys: Sequence[str], maps: MappedVectors) -> tuple[np.ndarray, np.ndarray] | None:
@@ -63,13 +64,17 @@ class KeySearch:
     @property
     def _is_fast(self) -> bool:
         """Whether so many keys were asked for that compiled loops are used from now on."""
-        return self._num_searched > _FEW and 0 < self._most_rows <= MOST_ROWS
+        return self._num_searched > _FEW and 0 < self._most_rows <= _MOST_ROWS
+
+    @cached_property
+    def _first_keys(self) -> Texts:
+        return Texts(shard.first_key or "" for shard in self._shards)
 
     @cached_property
     def _tables(self) -> KeyTables:
         from features.key_tables import KeyTables
 
-        tables = KeyTables(self._first_keys, self._last_key, self._starts)
+        tables = KeyTables(self._first_keys, self._shards[-1].last_key or "", self._starts)
         # Or a call here and there would make one for a long time: it takes hundreds to meet each of a thousand shards.
         for shard, keys in self._at_hand.all():
             tables.open(shard, keys)
@@ -80,8 +85,10 @@ class KeySearch:
         them. read: gives the keys of a shard."""
         keys = texts(keys, "keys")
         self._num_searched += len(keys)
-        if self._is_fast and (text := _joined(keys)) is not None:
-            found_2K = self._tables.find(text, len(keys), read)
+        if self._is_fast and _joined(keys) is not None:
+            parts = [keys[start : start + _AT_ONCE] for start in range(0, len(keys), _AT_ONCE)]
+            found = [self._tables.find("\n".join(part), len(part), read) for part in parts]
+            found_2K = np.concatenate([np.empty((2, 0), np.int64), *found], axis=1)
             places: Iterable[int] = (found_2K[0] < 0).nonzero()[0].tolist()
         else:
             found_2K, places = np.empty((2, len(keys)), np.int64), range(len(keys))

@@ -54,7 +54,7 @@ class Batches:
         if twice := {name for name in names if names.count(name) > 1}:
             raise StoreError(f"views {', '.join(views)}: a batch would have {min(twice)!r} twice; leave one view out")
         self._rows_N = rows_N.astype(np.uint32 if reader.num_rows <= 1 << 32 else np.int64)
-        digests = [[shard.digest for shard in reader.shards], {name: reader.view(name).digests for name in views}]
+        digests = [[shard.digest for shard in reader.shards], {name: dict(reader.view(name).digests) for name in views}]
         self._selection = digest_bytes(digest_json(digests).encode(), rows_N.astype("<i8").tobytes())
         self.epoch = self._position = self._resume_at = 0
         self._open(reader)

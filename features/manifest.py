@@ -10,9 +10,10 @@ from typing import Any, get_type_hints
 
 import pyarrow as pa
 
+from features.compact import ByShard, Names, Shards
 from features.errors import StoreError
 from features.rev import DIGEST_CHARS, digest_bytes
-from features.shards import Shard, replacing
+from features.shards import replacing
 from features.view import DTYPES, StoredView
 
 FORMAT_VERSION = 2
@@ -34,13 +35,13 @@ class Manifest:
     Raises ValueError if a view does not have the very shards that the samples have, or a reduced one no base or fit.
     """
 
-    shards: tuple[Shard, ...]
+    shards: Shards
     views: dict[str, StoredView]
     steps: dict[str, Any]
     rejects: str  # file of the rejects table
 
     def __post_init__(self) -> None:
-        names = {shard.name for shard in self.shards}
+        names = set(self.shards.names)
         for name, view in self.views.items():
             if view.files.keys() != names or view.digests.keys() != names:
                 raise ValueError(f"view {name!r} has {len(view.files)} shards, which are not the samples' {len(names)}")
@@ -49,7 +50,7 @@ class Manifest:
 
     @property
     def num_rows(self) -> int:
-        return sum(shard.num_rows for shard in self.shards)
+        return int(self.shards.num_rows.sum())
 
     @property
     def file_names(self) -> set[str]:
@@ -109,20 +110,20 @@ def parse_manifest(text: bytes, folder: Path) -> Manifest:
 
 def _manifest(content: Mapping[str, Any]) -> Manifest:
     files, *others = _columns(content["shards"], _SHARD_ROW)
-    names = [file.partition("-")[0] for file in files]
+    names = Names([file.partition("-")[0] for file in files])
     return Manifest(
-        shards=tuple(map(Shard, names, files, *others)),
+        shards=Shards(names, files, *others),
         views={name: _view(view, names) for name, view in content["views"].items()},
         steps=_typed(content["steps"], dict),
         rejects=_typed(content["rejects"], str),
     )
 
 
-def _view(content: Mapping[str, Any], names: Sequence[str]) -> StoredView:
+def _view(content: Mapping[str, Any], names: Names) -> StoredView:
     files, digests = _columns(content["files"], _FILE_ROW)
-    if not all(map(str.startswith, files, names)):
+    if len(files) != len(names) or not all(map(str.startswith, files, names)):
         raise ValueError("files of a view are not in the order of the shards")
-    listed = {"files": dict(zip(names, files, strict=True)), "digests": dict(zip(names, digests, strict=True))}
+    listed = {"files": ByShard(names, files), "digests": ByShard(names, digests)}
     fields = {name: _typed(value, _VIEW_TYPES[name]) for name, value in {**content, **listed}.items()}
     if fields["dtype"] not in DTYPES or fields["dim"] < 1:
         raise ValueError(f"a vector of {fields['dim']} {fields['dtype']}")

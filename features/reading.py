@@ -13,8 +13,9 @@ from features.errors import ShardError, StoreError, nearest
 from features.files import StoreFiles, open_first
 from features.keys import KeySearch, texts
 from features.manifest import SAMPLES_FOLDER, Manifest, parse_manifest, view_schema
-from features.mapping import MappedVectors
+from features.mapping import MappedVectors, in_one_map, root_of
 from features.recent import Recent
+from features.rows import ShardOfRows
 from features.sample import SAMPLE_SCHEMA, with_later_fields
 from features.shards import Shard, read_shard
 from features.view import StoredView
@@ -28,8 +29,8 @@ class ShardReader:
     """The shards of one version of a store. A row is a sample's place in key order over all shards.
 
     A file is mapped when it is first asked for, and what was asked for last stays mapped: the vectors of 24,576 files,
-    over all views, and tables over a few thousand. Memory holds less than a kilobyte for each of those, and no row, for
-    pages that were read are the system's.
+    over all views, and tables over a few thousand. Memory holds half a kilobyte for each of the vectors', and no row,
+    for pages that were read are the system's.
     Pickled, it opens the same version again.
     """
 
@@ -37,8 +38,8 @@ class ShardReader:
         self.files = files
         self.folder = files.folder
         self.views = manifest.views
-        self.shards = [shard for shard in manifest.shards if shard.num_rows]
-        self.starts = np.cumsum([0, *(shard.num_rows for shard in self.shards)])
+        self.shards = manifest.shards.filled()
+        self.starts = np.append(0, np.cumsum(self.shards.num_rows))
         self._samples: Recent[int, pa.Table] = Recent(_KEPT_TABLES)
         self._columns: Recent[tuple[str, int], pa.Table] = Recent(_KEPT_TABLES)
         self._keys: Recent[int, pa.Array] = Recent(_KEPT_KEYS)
@@ -87,15 +88,15 @@ class ShardReader:
             _check_lengths(self.folder / name / file, table)
         return table
 
-    def _open_vectors(self, name: str, index: int) -> np.ndarray:
-        """[row, dim], a pooled view's shard, mapped anew; its keys, which are at hand then, are kept."""
-        # Of the table, which takes six times as much memory, nothing is.
-        table = self._columns.get((name, index)) or self.open_columns(name, index)
-        self._keys.keep(index, table["key"].chunk(0))
-        embedding, view = table["embedding"].chunk(0), self.views[name]
-        # The buffer itself, since pyarrow's to_numpy() imports pandas.
-        vectors = np.frombuffer(embedding.buffers()[-1], view.dtype, len(embedding) * view.dim)
-        return vectors.reshape(-1, view.dim)
+    def _open_vectors(self, name: str, index: int) -> tuple[np.ndarray, pa.Array]:
+        """[row, dim], a pooled view's shard, mapped anew, and its keys in the same map, which are kept."""
+        table, view = in_one_map(self._columns.get((name, index)) or self.open_columns(name, index)), self.views[name]
+        keys, numbers = table["key"].chunk(0), table["embedding"].chunk(0).buffers()[-1]
+        # Of the map, not of the table, whose parts take ten times as much memory; and not by pyarrow's to_numpy(),
+        # which imports pandas.
+        whole = root_of(numbers)
+        shape, offset = (len(table), view.dim), numbers.address - whole.address
+        return np.ndarray(shape, view.dtype, whole, offset), self._keys.keep(index, keys)
 
     def keys(self, index: int, view: str | None = None) -> pa.Array:
         """The keys of a shard, read from the view's file or, by default, from that of the samples."""
@@ -106,12 +107,12 @@ class ShardReader:
             return self._keys.keep(index, column.chunk(0) if column.num_chunks == 1 else column.combine_chunks())
         if self.views[view].is_sequence:
             return self._keys.keep(index, self.open_columns(view, index)["key"].chunk(0))
-        self._maps(view).keep(index, self._open_vectors(view, index))  # which are asked for next
+        self._maps(view).keep(index, *self._open_vectors(view, index))  # which are asked for next
         return self.keys(index, view)
 
     def key_at(self, row: int) -> str:
         """The key of a row."""
-        index = int(self._shard_of_rows[row])
+        index = int(np.searchsorted(self.starts, row, side="right")) - 1
         return str(self.keys(index)[row - int(self.starts[index])].as_py())
 
     def vectors(self, name: str, index: int) -> np.ndarray:
@@ -136,8 +137,9 @@ class ShardReader:
         rows_N: whole numbers of any type. Raises IndexError for a row that is not in the store.
         """
         rows_N = rows_N.astype(np.int64, copy=False)  # places in memory are computed from them, and must not overflow
-        if np.count_nonzero(rows_N < 0):
-            raise IndexError(f"row {rows_N.min()}; rows are counted from 0 to below {self.num_rows}")
+        is_wrong_N = rows_N.view(np.uint64) >= self.num_rows  # one below 0 is a very large number then
+        if np.count_nonzero(is_wrong_N):
+            raise IndexError(f"row {rows_N[is_wrong_N][0]}; rows are counted from 0 to below {self.num_rows}")
         return self._maps(name).gather(rows_N, self._shard_of_rows[rows_N], partial(self._open_vectors, name))
 
     def get(self, name: str, keys: Iterable[str]) -> np.ndarray:
@@ -175,10 +177,8 @@ class ShardReader:
         return self._mapped[name]
 
     @cached_property
-    def _shard_of_rows(self) -> np.ndarray:
-        """The shard of each row, for 2 bytes a row: seven times faster than a search in starts."""
-        shards = np.arange(len(self.shards), dtype=np.min_scalar_type(len(self.shards)))
-        return np.repeat(shards, np.diff(self.starts))
+    def _shard_of_rows(self) -> ShardOfRows:
+        return ShardOfRows(self.starts)
 
     def gather_sequences(self, name: str, rows_N: np.ndarray) -> list[Encoded | None]:
         """The vectors and intervals of any rows of a sequence view, None where absent."""

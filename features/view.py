@@ -1,5 +1,6 @@
 """The view: one declared feature, and what is known of it once it is stored."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -70,8 +71,8 @@ class StoredView:
     code_version: str
     weights_digest: str | None
     definition: dict[str, Any]
-    files: dict[str, str]  # shard name -> file
-    digests: dict[str, str]  # shard name -> sha256 of the file
+    files: Mapping[str, str]  # shard name -> file
+    digests: Mapping[str, str]  # shard name -> sha256 of the file
     num_present: int
     options: dict[str, Any] = field(default_factory=dict)  # of the encoder, which queries are given to again
     deterministic: bool = True  # whether equal inputs give equal bytes wherever they are computed

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from features.compact import Shards
 from features.encoders.catalogue import make_encoder
 from features.encoders.running import check_device
 from features.errors import EncoderError, StageError
@@ -88,7 +89,7 @@ def embed_views(
         for stage in before:
             steps |= load_stage(stage).steps
         rejects_file = _write_rejects(folder, [*load_rejects(before[-1]), *rejects])
-        _publish(folder, Manifest(shards=tuple(shards), views=views, steps=steps, rejects=rejects_file))
+        _publish(folder, Manifest(shards=Shards.of(shards), views=views, steps=steps, rejects=rejects_file))
     say_outcome("embed", num_in=inventory.num_rows, num_out=inventory.num_rows, rejects=rejects)
 
 

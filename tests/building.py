@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.compact import Shards
 from features.manifest import SAMPLES_FOLDER, Manifest, view_schema
 from features.rev import digest_file, digest_json, feature_key
 from features.sample import MODALITIES, REJECT_SCHEMA, SAMPLE_SCHEMA
@@ -46,7 +47,7 @@ def build_store(
     pq.write_table(pa.Table.from_pylist(list(rejects), schema=REJECT_SCHEMA), written)
     rejects_file = written.rename(folder / shard_file("rejects", digest_file(written), ".parquet")).name
     steps = {"embed": {"shard_samples": shard_rows}}
-    Manifest(shards=tuple(shards), views=stored, steps=steps, rejects=rejects_file).save(folder)
+    Manifest(shards=Shards.of(shards), views=stored, steps=steps, rejects=rejects_file).save(folder)
 
 
 def _sample(given: dict[str, Any]) -> dict[str, Any]:

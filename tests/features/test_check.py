@@ -11,6 +11,7 @@ from building import build_store
 
 import features
 from features.check import check
+from features.compact import Shards
 from features.manifest import Manifest
 from features.rev import digest_file
 from features.shards import Shard, describe_shard, read_shard
@@ -75,7 +76,7 @@ def _publish(folder: Path, name: str, path: Path, table: pa.Table) -> None:
     shard = manifest.shards[0]
     if name == "samples":
         shards = (replace(describe_shard(shard.name, path), num_rows=shard.num_rows), *manifest.shards[1:])
-        replace(manifest, shards=shards).save(folder)
+        replace(manifest, shards=Shards.of(shards)).save(folder)
     else:
         view = manifest.views[name]
         view = replace(view, digests={**view.digests, shard.name: digest_file(path)})
@@ -265,7 +266,7 @@ def test_check_settles_boundaries_as_the_keys_come(tmp_path):
     ],
 )
 def test_check_compares_with_the_manifest(folder, edit: Callable[[Shard], Shard], rule):
-    _edit_manifest(folder, lambda old: replace(old, shards=(edit(old.shards[0]), *old.shards[1:])))
+    _edit_manifest(folder, lambda old: replace(old, shards=Shards.of([edit(old.shards[0]), *old.shards[1:]])))
     assert ("samples", rule) in _rules(folder)
 
 

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.compact import Shards
 from features.errors import StoreError
 from features.manifest import MANIFEST_FILE, Manifest, parse_manifest, view_schema
 from features.rev import DIGEST_CHARS, digest_bytes
 from features.shards import Shard
 from features.view import StoredView
 
-SHARDS = (Shard("one", "one-f.arrow", 2, "a", "b", "d1"), Shard("two", "two-f.arrow", 3, "c", "é", "d2"))
+SHARDS = Shards.of([Shard("one", "one-f.arrow", 2, "a", "b", "d1"), Shard("two", "two-f.arrow", 3, "c", "é", "d2")])
 VIEW = StoredView(
     name="image",
     rev="rev",
@@ -120,7 +121,7 @@ def test_parse_manifest_refuses_what_no_manifest_says(tmp_path: Path, place: lis
 
 def test_manifest_refuses_a_view_of_other_shards() -> None:
     with pytest.raises(ValueError, match="view 'image' has 2 shards, which are not the samples' 1"):
-        Manifest(shards=SHARDS[:1], views={"image": VIEW}, steps={}, rejects="rejects-1.parquet")
+        Manifest(shards=Shards.of(SHARDS[:1]), views={"image": VIEW}, steps={}, rejects="rejects-1.parquet")
 
 
 def test_manifest_is_a_line_a_shard(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import features
 from features.check import check
+from features.compact import Shards
 from features.errors import QueryError, ShardError, StoreError
 from features.sample import SAMPLE_SCHEMA
 from features.shards import describe_shard, read_shard
@@ -262,7 +263,7 @@ def test_store_written_before_words_were_kept_has_none(copied):
         path = copied / "samples" / shard.file
         write_shard(path, read_shard(path).drop_columns(["words"]).combine_chunks().to_batches()[0])
     shards = tuple(describe_shard(shard.name, copied / "samples" / shard.file) for shard in manifest.shards)
-    replace(manifest, shards=shards).save(copied)
+    replace(manifest, shards=Shards.of(shards)).save(copied)
 
     store = features.open(copied)
     assert store.samples["words"].null_count == len(store) > 0
