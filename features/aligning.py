@@ -45,7 +45,7 @@ class Aligner:
     ) -> None:
         """Raises StoreError for an unknown view or time base, ValueError for an unknown how."""
         views = texts(views, "views")
-        self._reader, self._to, self._columns = reader, to, reader.columns
+        self._reader, self._to, self._columns = reader, to, reader.recent_columns
         self._views = {name: reader.view(name) for name in views}
         hows = dict.fromkeys(views, how) if isinstance(how, str) else {**dict.fromkeys(views, "mean"), **how}
         if hows.keys() != self._views.keys() or not set(hows.values()) <= set(HOWS):
@@ -68,7 +68,7 @@ class Aligner:
         tables: Recent[tuple[str, int], pa.Table] = Recent(2 * num_threads * (len(self._views) + 1))
 
         def columns(name: str, index: int) -> pa.Table:
-            return tables.get((name, index)) or tables.keep((name, index), self._reader.open_columns(name, index))
+            return tables.get((name, index)) or tables.keep((name, index), self._reader.columns(name, index))
 
         self._columns = columns
         waiting: deque[Future[Aligned]] = deque()
@@ -119,7 +119,7 @@ class Aligner:
             yield _Run(shard, int(rows_N[place] - starts[shard]), stop - place, place)
 
     def _samples(self, runs: Sequence[_Run]) -> pa.Table:
-        parts = [self._reader.samples(run.shard).slice(run.start, run.num_rows) for run in runs]
+        parts = [self._reader.recent_samples(run.shard).slice(run.start, run.num_rows) for run in runs]
         return pa.concat_tables(parts or [SAMPLE_SCHEMA.empty_table()])
 
     def _windows(self, duration_K: np.ndarray, rate_hz: float) -> Intervals:

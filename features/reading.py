@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from features.encoders.base import Encoded
 from features.errors import ShardError, StoreError, nearest
@@ -16,11 +17,12 @@ from features.manifest import SAMPLES_FOLDER, Manifest, parse_manifest, view_sch
 from features.mapping import MappedVectors, in_one_map, root_of
 from features.recent import Recent
 from features.rows import ShardOfRows
-from features.sample import SAMPLE_SCHEMA, with_later_fields
+from features.sample import SAMPLE_SCHEMA, SPLITS, with_later_fields
 from features.shards import Shard, read_shard
 from features.view import StoredView
 
-_KEPT_TABLES = 4096  # of samples, and of views; a few kilobytes each
+_KEPT_SAMPLES = 1024  # tables, of some 20 kilobytes
+_KEPT_COLUMNS = 4096  # tables of views, of some 4 kilobytes
 _KEPT_KEYS = 1024  # of shards
 _MOST_MAPS = 24_576  # of vectors: with the tables and keys, half of what Linux lets a process have (vm.max_map_count)
 
@@ -40,8 +42,8 @@ class ShardReader:
         self.views = manifest.views
         self.shards = manifest.shards.filled()
         self.starts = np.append(0, np.cumsum(self.shards.num_rows))
-        self._samples: Recent[int, pa.Table] = Recent(_KEPT_TABLES)
-        self._columns: Recent[tuple[str, int], pa.Table] = Recent(_KEPT_TABLES)
+        self._samples: Recent[int, pa.Table] = Recent(_KEPT_SAMPLES)
+        self._columns: Recent[tuple[str, int], pa.Table] = Recent(_KEPT_COLUMNS)
         self._keys: Recent[int, pa.Array] = Recent(_KEPT_KEYS)
         self._mapped: dict[str, MappedVectors] = {}
         self._search = KeySearch(self.shards, self.starts, files.folder, self._keys)
@@ -69,17 +71,26 @@ class ShardReader:
         return view
 
     def samples(self, index: int) -> pa.Table:
-        """The sample table of a shard."""
-        return self._samples.get(index) or self._samples.keep(
-            index, self._open(SAMPLES_FOLDER, self.shards[index].file, index, SAMPLE_SCHEMA)
+        """The sample table of a shard, for whoever goes over all shards: it is not kept."""
+        return self._samples.get(index) or self._open(SAMPLES_FOLDER, self.shards[index].file, index, SAMPLE_SCHEMA)
+
+    def recent_samples(self, index: int) -> pa.Table:
+        """The same, for whoever asks for shards here and there: the last ones are kept."""
+        return self._samples.get(index) or self._samples.keep(index, self.samples(index))
+
+    @cached_property
+    def row_splits(self) -> np.ndarray:
+        """int8 [row], the place of each row's split in SPLITS, -1 of one that is none."""
+        splits = pa.array(SPLITS)
+        found = [pc.index_in(self.samples(index)["split"], splits) for index in range(len(self.shards))]
+        return np.concatenate(
+            [np.empty(0, np.int8), *(part.fill_null(-1).to_numpy().astype(np.int8) for part in found)]
         )
 
     def columns(self, name: str, index: int) -> pa.Table:
-        """A view's table of a shard, each column in one piece."""
-        return self._columns.get((name, index)) or self._columns.keep((name, index), self.open_columns(name, index))
-
-    def open_columns(self, name: str, index: int) -> pa.Table:
-        """The same, mapped anew and not kept."""
+        """A view's table of a shard, each column in one piece; not kept either."""
+        if (kept := self._columns.get((name, index))) is not None:
+            return kept
         view = self.view(name)
         file = view.files[self.shards[index].name]
         schema = view_schema(dim=view.dim, dtype=view.dtype, is_sequence=view.is_sequence)
@@ -88,9 +99,13 @@ class ShardReader:
             _check_lengths(self.folder / name / file, table)
         return table
 
+    def recent_columns(self, name: str, index: int) -> pa.Table:
+        """The same; the last ones are kept."""
+        return self._columns.get((name, index)) or self._columns.keep((name, index), self.columns(name, index))
+
     def _open_vectors(self, name: str, index: int) -> tuple[np.ndarray, pa.Array]:
         """[row, dim], a pooled view's shard, mapped anew, and its keys in the same map, which are kept."""
-        table, view = in_one_map(self._columns.get((name, index)) or self.open_columns(name, index)), self.views[name]
+        table, view = in_one_map(self.columns(name, index)), self.views[name]
         keys, numbers = table["key"].chunk(0), table["embedding"].chunk(0).buffers()[-1]
         # Of the map, not of the table, whose parts take ten times as much memory; and not by pyarrow's to_numpy(),
         # which imports pandas.
@@ -103,10 +118,10 @@ class ShardReader:
         if (kept := self._keys.get(index)) is not None:
             return kept
         if view is None:
-            column = self.samples(index)["key"]
+            column = self.recent_samples(index)["key"]
             return self._keys.keep(index, column.chunk(0) if column.num_chunks == 1 else column.combine_chunks())
         if self.views[view].is_sequence:
-            return self._keys.keep(index, self.open_columns(view, index)["key"].chunk(0))
+            return self._keys.keep(index, self.recent_columns(view, index)["key"].chunk(0))  # asked for next
         self._maps(view).keep(index, *self._open_vectors(view, index))  # which are asked for next
         return self.keys(index, view)
 
@@ -185,7 +200,7 @@ class ShardReader:
         gathered: list[Encoded | None] = []
         for row, index in zip(rows_N.tolist(), self._shard_of_rows[rows_N].tolist(), strict=True):
             offset = row - int(self.starts[index])
-            columns = self.columns(name, index)
+            columns = self.recent_columns(name, index)
             embedding, *times = (columns[part][offset] for part in ("embedding", "start_s", "end_s"))
             if not embedding.is_valid:
                 gathered.append(None)

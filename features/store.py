@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from features.aligned import Aligned
 from features.aligning import Aligner, TimeBase
@@ -100,9 +99,7 @@ class Store:
             raise StoreError(f"split {split!r} is none of {', '.join(SPLITS)}{nearest(split, SPLITS)}")
         chosen_N = np.ones(len(self), dtype=bool)
         if split is not None:
-            for index, start in enumerate(self.reader.starts[:-1]):
-                splits = self.reader.samples(index)["split"]
-                chosen_N[start : start + len(splits)] = pc.equal(splits, split)
+            chosen_N &= self.reader.row_splits == SPLITS.index(split)
         if where is not None:
             from features.query import select_rows
 

@@ -159,7 +159,8 @@ def test_files_that_find_no_room_in_memory_name_the_cure(tmp_path: Path) -> None
 def test_few_files_stay_mapped_whatever_is_asked(copied: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "_MOST_MAPS", 4)
     monkeypatch.setattr(reading, "_KEPT_KEYS", 2)
-    monkeypatch.setattr(reading, "_KEPT_TABLES", 2)
+    monkeypatch.setattr(reading, "_KEPT_SAMPLES", 2)
+    monkeypatch.setattr(reading, "_KEPT_COLUMNS", 2)
     monkeypatch.setattr(nearest_rows, "_KEPT_TENSORS", 2)
     monkeypatch.setattr(nearest_rows, "_LOOP_PAYS_OFF", 0)
     monkeypatch.setattr(keys, "_FEW", 60)  # so that keys are searched for at first, and found in tables then
