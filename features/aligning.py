@@ -45,7 +45,8 @@ class Aligner:
     ) -> None:
         """Raises StoreError for an unknown view or time base, ValueError for an unknown how."""
         views = texts(views, "views")
-        self._reader, self._to, self._columns = reader, to, reader.recent_columns
+        self._reader, self._to = reader, to
+        self._samples_of, self._columns = reader.recent_samples, reader.recent_columns
         self._views = {name: reader.view(name) for name in views}
         hows = dict.fromkeys(views, how) if isinstance(how, str) else {**dict.fromkeys(views, "mean"), **how}
         if hows.keys() != self._views.keys() or not set(hows.values()) <= set(HOWS):
@@ -70,7 +71,10 @@ class Aligner:
         def columns(name: str, index: int) -> pa.Table:
             return tables.get((name, index)) or tables.keep((name, index), self._reader.columns(name, index))
 
-        self._columns = columns
+        def samples(index: int) -> pa.Table:
+            return tables.get(("", index)) or tables.keep(("", index), self._reader.samples(index))
+
+        self._samples_of, self._columns = samples, columns
         waiting: deque[Future[Aligned]] = deque()
         with ThreadPoolExecutor(num_threads) as pool:
             for start in range(0, len(rows_N), batch_size):
@@ -119,7 +123,7 @@ class Aligner:
             yield _Run(shard, int(rows_N[place] - starts[shard]), stop - place, place)
 
     def _samples(self, runs: Sequence[_Run]) -> pa.Table:
-        parts = [self._reader.recent_samples(run.shard).slice(run.start, run.num_rows) for run in runs]
+        parts = [self._samples_of(run.shard).slice(run.start, run.num_rows) for run in runs]
         return pa.concat_tables(parts or [SAMPLE_SCHEMA.empty_table()])
 
     def _windows(self, duration_K: np.ndarray, rate_hz: float) -> Intervals:

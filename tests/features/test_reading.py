@@ -1,3 +1,4 @@
+import gc
 import os
 import pickle
 import resource
@@ -175,6 +176,19 @@ def test_few_files_stay_mapped_whatever_is_asked(copied: Path, store: Store, mon
             assert np.array_equal(found, whole[rows], equal_nan=True)
         assert bounded.nearest("image", [1.0, 2, 3, 5], k=20).equals(expected)
         assert Path("/proc/self/maps").read_text().count(f"{copied}/image/") < len(store.manifest.shards) / 2
+
+
+def test_files_stay_mapped_no_longer_than_shards_are_gone_over(copied: Path) -> None:
+    opened = features.open(copied)
+
+    opened.rows(split="train", where="key > 'rec1'")
+    opened.sql("select avg(image[1]), count(words) from samples")
+    opened.batches(["image"], split=None)
+    for _ in opened.align_batches(["words"], to="word"):
+        pass
+    gc.collect()
+
+    assert f"{copied}/" not in Path("/proc/self/maps").read_text()
 
 
 def _ask(store: Store) -> Iterator[object]:
