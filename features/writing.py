@@ -10,15 +10,16 @@ import pyarrow as pa
 from features.errors import ShardError
 from features.sample import SAMPLE_SCHEMA
 from features.shards import read_shard, replacing
+from features.view import Dtype
 
 
-def stored_vectors(vectors: np.ndarray, schema: pa.Schema) -> np.ndarray:
-    """The vectors as a view of this schema keeps them, in its dtype.
+def stored_vectors(vectors: np.ndarray, dtype: Dtype) -> np.ndarray:
+    """The vectors as a view of this dtype keeps them.
 
     What float16 cannot hold becomes infinite: check np.isfinite on the result, not on what the encoder gave.
     """
     with np.errstate(over="ignore"):
-        return vectors.astype(_form(schema)[1])
+        return vectors.astype(dtype)
 
 
 def view_batch(
@@ -91,10 +92,10 @@ def stored_rows(table: pa.Table, rows_N: np.ndarray) -> list[tuple[np.ndarray, n
     return [(values_VD[span], times_V2[span]) for span in spans]
 
 
-def _form(schema: pa.Schema) -> tuple[int, type[np.floating[Any]]]:
+def _form(schema: pa.Schema) -> tuple[int, Dtype]:
     embedding = schema.field("embedding").type
     vector: Any = embedding.value_type if "start_s" in schema.names else embedding
-    return vector.list_size, np.float16 if pa.types.is_float16(vector.value_type) else np.float32
+    return vector.list_size, "float16" if pa.types.is_float16(vector.value_type) else "float32"
 
 
 def _pooled_column(schema: pa.Schema, vectors: Sequence[np.ndarray | None]) -> pa.Array:
@@ -105,7 +106,7 @@ def _pooled_column(schema: pa.Schema, vectors: Sequence[np.ndarray | None]) -> p
     for shape in {vector.shape for vector in present}:
         _check_shape(shape, (dim,))
     if present:
-        values_ND[~absent_N] = stored_vectors(np.stack(present), schema)
+        values_ND[~absent_N] = stored_vectors(np.stack(present), dtype)
     return vector_column(values_ND, absent_N)
 
 
@@ -118,7 +119,7 @@ def _sequence_columns(
         if sequence is not None and times_T2 is not None:
             _check_shape(sequence.shape, (len(sequence), dim))
             _check_shape(times_T2.shape, (len(sequence), 2))
-            values.append(stored_vectors(sequence, schema))
+            values.append(stored_vectors(sequence, dtype))
             intervals.append(times_T2)
         elif sequence is not None or times_T2 is not None:
             raise ValueError("a sequence has both vectors and times, or neither")

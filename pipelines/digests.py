@@ -1,8 +1,7 @@
 """Digests of a sample's modalities: of the very bytes that an encoder will be given."""
 
+import struct
 from collections.abc import Iterable
-
-import numpy as np
 
 from features.errors import ShardError
 from features.rev import digest_bytes
@@ -64,7 +63,8 @@ def _video(row: MediaRow) -> str | None:
 
 
 def _times_us(row: MediaRow, times_s: list[float]) -> bytes:
-    return np.rint((np.array(times_s) - row["start_s"]) * 1e6).astype("<i8").tobytes()
+    start_s = row["start_s"]
+    return struct.pack(f"<{len(times_s)}q", *(round((time_s - start_s) * 1e6) for time_s in times_s))
 
 
 _DIGESTS = {"text": _text, "image": _image, "audio": _audio, "video": _video, TIMED_TEXT: _timed_text}

@@ -71,7 +71,7 @@ class ReduceShard:
         present_N = np.flatnonzero(_is_present(base))
         for row, (stored, times_T2) in zip(present_N.tolist(), stored_rows(base, present_N), strict=True):
             reduced_TD = apply_steps(fitted, np.atleast_2d(stored).astype(np.float64))
-            if np.isfinite(stored_vectors(reduced_TD, schema)).all():
+            if np.isfinite(stored_vectors(reduced_TD, self.view.dtype)).all():
                 vectors[row], times[row] = reduced_TD if is_sequence else reduced_TD[0], times_T2
             else:
                 rejects.append(self._reject(keys[row]))

@@ -98,7 +98,7 @@ class EncodeShard:
         rows: list[Row | None] = [None] * len(keys)
         _copy(inputs.copies, rows)
         progress.add(len(rows) - len(inputs.encode_N), 0)
-        errors = self._encode(inputs, schema, rows, progress)
+        errors = self._encode(inputs, rows, progress)
         rejects = tuple(self._reject(keys[row], error) for row, error in sorted(errors.items()))
         feature_keys = [feature_key(self.rev, digest) for digest in digests]
         vectors = [row[0] if row else None for row in rows]
@@ -129,15 +129,13 @@ class EncodeShard:
             return self.dim
         return pooled_dim(self._session().dim, self.view.pooling)
 
-    def _encode(
-        self, inputs: ShardRows, schema: pa.Schema, rows: list[Row | None], progress: ShardProgress
-    ) -> dict[int, MediaError]:
+    def _encode(self, inputs: ShardRows, rows: list[Row | None], progress: ShardProgress) -> dict[int, MediaError]:
         """Encode what is to be encoded into the rows, and say by row what could not be."""
         errors: dict[int, MediaError] = {}
         if not len(inputs.encode_N):
             return errors
         for index, outcome in self._session().encode(_media(inputs, self.view.source)):
-            made = self._finish(outcome, schema) if isinstance(outcome, Encoded) else outcome
+            made = self._finish(outcome) if isinstance(outcome, Encoded) else outcome
             if isinstance(made, MediaError):
                 errors[index] = made
             else:
@@ -158,9 +156,9 @@ class EncodeShard:
         times.add(clock.spent_s)
         return {"num_encoded": len(inputs.encode_N), "num_halvings": session.batch_size.num_halvings, **times.spent_s}
 
-    def _finish(self, encoded: Encoded, schema: pa.Schema) -> Row | MediaError:
+    def _finish(self, encoded: Encoded) -> Row | MediaError:
         vector, times = pool(encoded.vectors_TD, encoded.times_T2, self.view.pooling)
-        if not np.isfinite(stored_vectors(vector, schema)).all():
+        if not np.isfinite(stored_vectors(vector, self.view.dtype)).all():
             return MediaError(Reason.NON_FINITE, f"the embedding is not finite in {self.view.dtype}")
         return vector, times
 
@@ -215,7 +213,8 @@ class MediaFile:
         only the news that they cannot be encoded, would be kept under the feature key of the right ones and never made
         again."""
         sample = {name: values[row] for name, values in self._light.items()}
-        sample |= {name: column[row].as_py() for name, column in self._heavy.items()}
+        for name, column in self._heavy.items():
+            sample[name] = column[row].as_buffer() if name == "audio" else column[row].as_py()  # sound is not copied
         check_media({**sample, "digests": {self._source: self._digests[row]}}, [self._source], str(self._path))
         return as_media(sample, self._source)
 

@@ -27,10 +27,10 @@ def pool(vectors_TD: np.ndarray, times_T2: np.ndarray, pooling: Pooling) -> tupl
         return _exact(vectors_TD).mean(axis=0).astype(np.float32), None
     from features.encoders.pooling_kernels import mean_and_deviation  # where it is needed: numba takes a while
 
-    statistics = [*mean_and_deviation(np.ascontiguousarray(vectors_TD, np.float32))]
+    statistics_D = mean_and_deviation(np.ascontiguousarray(vectors_TD, np.float32))
     if pooling == "temporal":
-        statistics += _course(_exact(vectors_TD))
-    return np.concatenate(statistics).astype(np.float32), None
+        statistics_D = np.concatenate([statistics_D, *_course(_exact(vectors_TD))], dtype=np.float32)
+    return statistics_D, None
 
 
 def _exact(vectors_TD: np.ndarray) -> np.ndarray:

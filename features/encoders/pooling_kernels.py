@@ -1,6 +1,6 @@
-"""The loop that takes statistics of a sample's vectors, compiled: numpy passes over them six times, and lets go of the
-interpreter's lock at each, so that threads that pool wait for each other. The loop keeps it: to get it back would take
-longer than the few microseconds of the work.
+"""Small loops over a sample's vectors and their times, compiled: numpy passes over them several times, and lets go of
+the interpreter's lock at each, so that threads wait for each other. The loops keep it: to get it back would take longer
+than the few microseconds of the work.
 """
 
 import numpy as np
@@ -10,8 +10,9 @@ from features.compiling import compiled
 
 
 @compiled((types.Array(types.float32, 2, "C", readonly=True),))
-def mean_and_deviation(vectors_TD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float64 [dim] each: the mean and the population standard deviation of at least one vector, summed in order."""
+def mean_and_deviation(vectors_TD: np.ndarray) -> np.ndarray:
+    """float32 [2 dim]: the mean and then the population standard deviation of at least one vector, taken in float64,
+    summed in order."""
     num_vectors, dim = vectors_TD.shape
     mean_D, square_D = np.zeros(dim), np.zeros(dim)
     for place in range(num_vectors):
@@ -22,4 +23,22 @@ def mean_and_deviation(vectors_TD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         for d in range(dim):
             away = vectors_TD[place, d] - mean_D[d]
             square_D[d] += away * away
-    return mean_D, np.sqrt(square_D / num_vectors)
+    statistics = np.empty(2 * dim, np.float32)
+    statistics[:dim], statistics[dim:] = mean_D, np.sqrt(square_D / num_vectors)
+    return statistics
+
+
+_NUMBERS = (types.int64, types.int64, types.int64, types.float64, types.float64, types.float64, types.float64)
+
+
+@compiled(_NUMBERS)
+def sliding_intervals(
+    num: int, window: int, hop: int, rate_hz: float, duration_s: float, start_s: float, stretch: float
+) -> np.ndarray:
+    """float64 [window, (start, end)]: see features.encoders.waves.window_intervals."""
+    times_T2 = np.empty((num, 2))
+    for place in range(num):
+        start = place * hop
+        times_T2[place, 0] = start_s + stretch * min(start / rate_hz, duration_s)
+        times_T2[place, 1] = start_s + stretch * min((start + window) / rate_hz, duration_s)
+    return times_T2

@@ -62,10 +62,13 @@ def window_intervals(clip: Audio, num_windows: int, *, window: int, hop: int, ra
     window and hop: in samples at rate_hz, which the clip was brought to.
     Nothing lasts beyond the clip, even where it was padded to fill a window.
     """
-    start_T = np.arange(num_windows, dtype=np.float64) * hop
+    from features.encoders.pooling_kernels import sliding_intervals  # where it is needed: numba takes a while
+
     duration_s = len(clip.wave_T) / clip.rate_hz
-    times_T2 = np.minimum(np.stack([start_T, start_T + window], axis=1) / rate_hz, duration_s)
-    return clip.start_s + clip.stretch * times_T2
+    times_T2: np.ndarray = sliding_intervals(
+        num_windows, window, hop, rate_hz, duration_s, clip.start_s, clip.stretch
+    )
+    return times_T2
 
 
 def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> tuple[int, int]:

@@ -70,7 +70,7 @@ def to_pcm16(wave_T: np.ndarray) -> bytes:
     return np.clip(np.rint(wave_T * _PCM_SCALE), -32768, 32767).astype("<i2").tobytes()
 
 
-def from_pcm16(pcm: bytes) -> np.ndarray:
+def from_pcm16(pcm: bytes | memoryview) -> np.ndarray:
     """float32 [sample], full scale is 1."""
     return np.multiply(np.frombuffer(pcm, "<i2"), np.float32(1 / _PCM_SCALE), dtype=np.float32)  # exactly, in one pass
 
