@@ -106,7 +106,7 @@ def _pooled_column(schema: pa.Schema, vectors: Sequence[np.ndarray | None]) -> p
     for shape in {vector.shape for vector in present}:
         _check_shape(shape, (dim,))
     if present:
-        values_ND[~absent_N] = stored_vectors(np.stack(present), dtype)
+        values_ND[~absent_N] = stored_vectors(np.concatenate(present).reshape(-1, dim), dtype)
     return vector_column(values_ND, absent_N)
 
 

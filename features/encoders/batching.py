@@ -167,10 +167,11 @@ def encode_each(encoder: Encoder, units: Sequence[np.ndarray], size: BatchSize) 
     All are encoded in one go. Where that fails, or one of them has a vector that is not finite, it is one by one.
     """
     if len(units) > 1:
+        from features.encoders.vector_kernels import is_finite  # where it is needed: numba takes a while
+
         with suppress(*_FAILURES):
             outputs = encoder.encode_each(units)
-            # Of all at once: numpy lets go of the interpreter's lock at each look, and to get it back takes longer.
-            if np.isfinite(np.concatenate([output.ravel() for output in outputs])).all():
+            if all(is_finite(np.ascontiguousarray(output, np.float32)) for output in outputs):
                 return list(outputs)
     return [outcome for unit in units for outcome in encode_units(encoder, [unit], size)]
 

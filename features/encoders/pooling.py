@@ -25,7 +25,7 @@ def pool(vectors_TD: np.ndarray, times_T2: np.ndarray, pooling: Pooling) -> tupl
         return vectors_TD.max(axis=0).astype(np.float32), None
     if pooling == "mean":
         return _exact(vectors_TD).mean(axis=0).astype(np.float32), None
-    from features.encoders.pooling_kernels import mean_and_deviation  # where it is needed: numba takes a while
+    from features.encoders.vector_kernels import mean_and_deviation  # where it is needed: numba takes a while
 
     statistics_D = mean_and_deviation(np.ascontiguousarray(vectors_TD, np.float32))
     if pooling == "temporal":

@@ -62,12 +62,10 @@ def window_intervals(clip: Audio, num_windows: int, *, window: int, hop: int, ra
     window and hop: in samples at rate_hz, which the clip was brought to.
     Nothing lasts beyond the clip, even where it was padded to fill a window.
     """
-    from features.encoders.pooling_kernels import sliding_intervals  # where it is needed: numba takes a while
+    from features.encoders.vector_kernels import sliding_intervals  # where it is needed: numba takes a while
 
     duration_s = len(clip.wave_T) / clip.rate_hz
-    times_T2: np.ndarray = sliding_intervals(
-        num_windows, window, hop, rate_hz, duration_s, clip.start_s, clip.stretch
-    )
+    times_T2: np.ndarray = sliding_intervals(num_windows, window, hop, rate_hz, duration_s, clip.start_s, clip.stretch)
     return times_T2
 
 

@@ -28,6 +28,15 @@ def mean_and_deviation(vectors_TD: np.ndarray) -> np.ndarray:
     return statistics
 
 
+@compiled((types.Array(types.float32, 2, "C", readonly=True),))
+def is_finite(vectors_TD: np.ndarray) -> bool:
+    """Whether no number is infinite or NaN: less itself each other one is 0."""
+    numbers, others = vectors_TD.reshape(-1), np.int32(0)
+    for place in range(numbers.size):
+        others = np.int32(others | np.int32(numbers[place] - numbers[place] != 0))
+    return others == 0
+
+
 _NUMBERS = (types.int64, types.int64, types.int64, types.float64, types.float64, types.float64, types.float64)
 
 
