@@ -10,29 +10,23 @@ import numpy as np
 from numba import njit, types
 
 from features.compiling import compiled
+from features.keys import MOST_ROWS
 from features.memory_kernels import (
     comes_before,
     copy_bytes,
     fetch_ahead,
     hash_text,
-    is_same,
     load_int32,
-    load_uint16,
-    load_uint32,
     load_word,
     word_at,
 )
 
 NOT_FOUND, CLOSED = -1, -2
-# Columns of the array that describes the tables of shards: the first row, where the slots are, how many, and of how
-# many bytes; and the lower bits of a slot that are the row in its shard, counted from 1. Those above are its tag, the
-# lower bits of the key's hash.
-START, TABLE, NUM_SLOTS, SLOT_BYTES, ROW_BITS = range(5)
-# And of the array that tells where their keys are: the addresses of int32 [row + 1], the ends of the keys in a text,
-# and of the text.
-ENDS, TEXT = range(2)
+# Columns of the array that describes shards: the first row, where the slots are, and how many.
+START, TABLE, NUM_SLOTS = range(3)
 
 _NEWLINE = 10
+_ROW_BITS = MOST_ROWS.bit_length()  # of a slot: the row, counted from 1; above it are bits of the key's hash, its tag
 _LINE_BYTES = 64
 FEW_WORDS = 16  # are compared at once
 # Of the vectors that are copied next, the first lines: the processor itself asks for those that follow. Measured: from
@@ -40,8 +34,8 @@ FEW_WORDS = 16  # are compared at once
 _ROWS_AHEAD, _BYTES_AHEAD = 8, 512
 
 _BYTES = types.Array(types.uint8, 1, "C", readonly=True)
+_WORDS = types.Array(types.uint64, 1, "C")
 _PLACES = types.Array(types.int64, 1, "C")
-_SLOTS = types.Array(types.uint16, 1, "C"), types.Array(types.uint32, 1, "C")
 _SHARDS = types.Array(types.int64, 2, "C")
 
 
@@ -52,31 +46,29 @@ def _slot(mixed: Any, num_slots: int) -> Any:
 
 
 @njit()
-def _lowest(number: Any, bits: Any) -> Any:
-    """The lower bits of a number."""
-    return np.int64(np.uint64(number) & ((np.uint64(1) << np.uint64(bits)) - np.uint64(1)))
+def _tag(laid: Any) -> Any:
+    return laid >> np.uint64(_ROW_BITS)
 
 
-@njit()
-def _tag(mixed: Any, slot_bytes: Any, row_bits: Any) -> Any:
-    """Of a hash, as many bits as a slot has room for beside the row."""
-    return _lowest(mixed, 8 * slot_bytes - row_bits)
+@compiled((types.int64, types.int64, types.int64, types.uint64, _WORDS))
+def fill_table(offsets: int, text: int, num_rows: int, seed: int, slots: np.ndarray) -> bool:
+    """Lay the rows of a shard, counted from 1, each into the first free slot from that of its key's hash on; False as
+    soon as two keys that are near each other have the same tag, which a table could not tell apart.
 
-
-@compiled(*((types.int64, types.int64, types.int64, types.uint64, types.int64, slots) for slots in _SLOTS))
-def fill_table(ends: int, text: int, num_rows: int, seed: int, row_bits: int, slots: np.ndarray) -> None:
-    """Lay the rows of a shard, counted from 1, each into the first free slot from that of its key's hash on.
-
-    ends, text: where its keys are. slots: zeros, more than there are rows.
+    offsets: address of int32 [row + 1], the ends of the keys in the text at the address text; slots: uint64, zeros,
+    more than there are rows.
     """
     num_slots = len(slots)
     for row in range(num_rows):
-        start, end = load_int32(ends + 4 * row), load_int32(ends + 4 * row + 4)
+        start, end = load_int32(offsets + 4 * row), load_int32(offsets + 4 * row + 4)
         mixed = hash_text(text + start, end - start, seed)
-        place = _slot(mixed, num_slots)
+        place, laid = _slot(mixed, num_slots), mixed << np.uint64(_ROW_BITS) | np.uint64(row + 1)
         while slots[place]:
+            if _tag(slots[place]) == _tag(laid):
+                return False
             place = place + 1 if place + 1 < num_slots else 0
-        slots[place] = _tag(mixed, slots.itemsize, row_bits) << row_bits | (row + 1)
+        slots[place] = laid
+    return True
 
 
 @njit()
@@ -130,86 +122,38 @@ def _shard_of(address: int, num_bytes: int, firsts: tuple[Any, ...]) -> int:
 
 
 @njit()
-def _shards_of(text: np.ndarray, firsts: tuple[Any, ...], starts_K: np.ndarray, shards_K: np.ndarray) -> bool:
-    """Write where the keys begin in memory, one in each line, and the shard that may hold each; whether there are as
-    many lines as there should be."""
-    if not _split(text, len(shards_K), starts_K):
-        return False
-    for key in range(len(shards_K)):
-        shards_K[key] = _shard_of(starts_K[key], starts_K[key + 1] - 1 - starts_K[key], firsts)
-    return True
-
-
-@njit()
-def _next_alike(mixed: Any, slot: Any, table: Any) -> Any:
-    """The first slot from this one on whose tag is that of the hash, and its row, counted from 0 in the shard; the row
-    is NOT_FOUND if a free slot comes first."""
-    _, address, num_slots, slot_bytes, row_bits = table
-    tag = _tag(mixed, slot_bytes, row_bits)
+def _row_of(mixed: Any, start: int, table: int, num_slots: int) -> Any:
+    """The row of the key with this hash in a shard, or NOT_FOUND."""
+    slot = _slot(mixed, num_slots)
     while True:
-        if slot_bytes == 2:
-            laid = np.int64(load_uint16(address + 2 * slot))
-        else:
-            laid = np.int64(load_uint32(address + 4 * slot))
+        laid = load_word(table + 8 * slot)
         if laid == 0:
-            return slot, np.int64(NOT_FOUND)
-        if laid >> row_bits == tag:
-            return slot, _lowest(laid, row_bits) - 1
+            return NOT_FOUND
+        if _tag(laid) == _tag(mixed << np.uint64(_ROW_BITS)):
+            return start + np.int64(laid & np.uint64(MOST_ROWS)) - 1
         slot = slot + 1 if slot + 1 < num_slots else 0
 
 
 @njit()
-def _table(tables_SC: np.ndarray, shard: Any) -> Any:
-    return (
-        tables_SC[shard, START],
-        tables_SC[shard, TABLE],
-        tables_SC[shard, NUM_SLOTS],
-        tables_SC[shard, SLOT_BYTES],
-        tables_SC[shard, ROW_BITS],
-    )
-
-
-@njit()
-def _look_up(
-    starts_K: np.ndarray,
-    seed: Any,
-    tables_SC: np.ndarray,
-    keys_SC: np.ndarray,
-    rows_K: np.ndarray,
-    shards_K: np.ndarray,
-) -> Any:
-    """Find the row of each key in its shard, or a code below 0; how many codes there are.
-
-    Each pass asks for what the next one reads, of all keys.
-    """
+def _look_up(text: np.ndarray, seed: Any, firsts: tuple[Any, ...], shards_SC: np.ndarray, found_2K: np.ndarray) -> Any:
+    """Find the row and the shard of each key, or a code below 0; how many codes there are."""
+    rows_K, shards_K = found_2K[0], found_2K[1]
     num_keys, num_missing = len(rows_K), 0
-    hashes_K, slots_K = np.empty(num_keys, np.uint64), np.empty(num_keys, np.int64)
+    starts_K, hashes_K = np.empty(num_keys + 1, np.int64), np.empty(num_keys, np.uint64)
+    if not _split(text, num_keys, starts_K):
+        rows_K[:], shards_K[:] = NOT_FOUND, 0
+        return num_keys
+    for key in range(num_keys):
+        num_bytes = starts_K[key + 1] - 1 - starts_K[key]
+        shard, mixed = _shard_of(starts_K[key], num_bytes, firsts), hash_text(starts_K[key], num_bytes, seed)
+        shards_K[key], hashes_K[key] = shard, mixed
+        # What the next pass reads is asked for, of all keys.
+        fetch_ahead(shards_SC[shard, TABLE] + 8 * _slot(mixed, shards_SC[shard, NUM_SLOTS]))
     for key in range(num_keys):
         shard = shards_K[key]
-        hashes_K[key] = hash_text(starts_K[key], starts_K[key + 1] - 1 - starts_K[key], seed)
-        slots_K[key] = _slot(hashes_K[key], tables_SC[shard, NUM_SLOTS])
-        fetch_ahead(tables_SC[shard, TABLE] + tables_SC[shard, SLOT_BYTES] * slots_K[key])
-    for key in range(num_keys):
-        shard = shards_K[key]
-        if tables_SC[shard, NUM_SLOTS] and keys_SC[shard, ENDS]:
-            slots_K[key], rows_K[key] = _next_alike(hashes_K[key], slots_K[key], _table(tables_SC, shard))
-            fetch_ahead(keys_SC[shard, ENDS] + 4 * rows_K[key])
-        else:
-            rows_K[key] = CLOSED
-    for key in range(num_keys):
-        if rows_K[key] >= 0:
-            ends, text = keys_SC[shards_K[key], ENDS], keys_SC[shards_K[key], TEXT]
-            fetch_ahead(text + load_int32(ends + 4 * rows_K[key]))
-    for key in range(num_keys):
-        shard, num_bytes = shards_K[key], starts_K[key + 1] - 1 - starts_K[key]
-        ends, text = keys_SC[shard, ENDS], keys_SC[shard, TEXT]
-        while rows_K[key] >= 0:
-            start, end = load_int32(ends + 4 * rows_K[key]), load_int32(ends + 4 * rows_K[key] + 4)
-            if is_same(starts_K[key], num_bytes, text + start, end - start):
-                rows_K[key] += tables_SC[shard, START]
-                break
-            slot = slots_K[key] + 1 if slots_K[key] + 1 < tables_SC[shard, NUM_SLOTS] else 0
-            slots_K[key], rows_K[key] = _next_alike(hashes_K[key], slot, _table(tables_SC, shard))
+        num_slots = shards_SC[shard, NUM_SLOTS]
+        start, table = shards_SC[shard, START], shards_SC[shard, TABLE]
+        rows_K[key] = _row_of(hashes_K[key], start, table, num_slots) if num_slots else CLOSED
         num_missing += rows_K[key] < 0
     return num_missing
 
@@ -218,31 +162,16 @@ _numba: Any = types  # which leaves the next call untyped
 _FIRSTS = _numba.Tuple([types.int64, types.uint64, *[types.int64] * 5])
 
 
-@compiled((_BYTES, _FIRSTS, _PLACES, _PLACES))
-def find_shards(text: np.ndarray, firsts: tuple[Any, ...], starts_K: np.ndarray, shards_K: np.ndarray) -> bool:
-    """Find the shard that may hold each key; False if there are other lines than keys.
-
-    text: a key in each line. firsts: see KeyTables. starts_K: int64 [key + 1], written, where keys begin in memory;
-    shards_K: int64 [key], written.
-    """
-    return bool(_shards_of(text, firsts, starts_K, shards_K))
-
-
-@compiled((_PLACES, types.uint64, _SHARDS, _SHARDS, _PLACES, _PLACES))
-def find_rows(
-    starts_K: np.ndarray,
-    seed: np.uint64,
-    tables_SC: np.ndarray,
-    keys_SC: np.ndarray,
-    rows_K: np.ndarray,
-    shards_K: np.ndarray,
+@compiled((_BYTES, types.uint64, _FIRSTS, _SHARDS, _SHARDS))
+def find_keys(
+    text: np.ndarray, seed: np.uint64, firsts: tuple[Any, ...], shards_SC: np.ndarray, found_2K: np.ndarray
 ) -> int:
-    """Find the row of each key in its shard; returns how many are NOT_FOUND or CLOSED instead of a row.
+    """Find the row and the shard of each key; returns how many are NOT_FOUND or CLOSED instead of a row.
 
-    starts_K, shards_K: as find_shards() writes them. seed: of the tables. tables_SC, keys_SC: int64 [shard, column],
-    all zeros of one that is closed. rows_K: int64 [key], written.
+    text: a key in each line; one that has other lines than keys finds none. seed: of the tables. firsts: see KeyTables.
+    shards_SC: int64 [shard, column], all zeros of one that is closed. found_2K: int64 [(row, shard), key], written.
     """
-    return int(_look_up(starts_K, seed, tables_SC, keys_SC, rows_K, shards_K))
+    return int(_look_up(text, seed, firsts, shards_SC, found_2K))
 
 
 @compiled(
@@ -253,7 +182,7 @@ def find_rows(
         _SHARDS,
         _SHARDS,
         _PLACES,
-        _PLACES,
+        types.int64,
         types.int64,
         types.Array(types.uint8, 2, "C"),
     )
@@ -262,28 +191,30 @@ def fetch_keys(
     text: np.ndarray,
     seed: np.uint64,
     firsts: tuple[Any, ...],
-    tables_SC: np.ndarray,
-    keys_SC: np.ndarray,
+    shards_SC: np.ndarray,
+    found_2K: np.ndarray,
     origins_S: np.ndarray,
-    rows_K: np.ndarray,
+    closed: int,
     item_bytes: int,
     vectors_KB: np.ndarray,
 ) -> int:
-    """Find keys as find_shards() and find_rows() do and copy their vectors; returns how many were not found.
+    """Find keys as find_keys() does and copy their vectors; returns how many were not both found and copied, whose
+    row is NOT_FOUND or CLOSED.
 
-    origins_S: int64 [shard], where row 0 would be, counted in numbers of item_bytes from address 0, of a shard whose
-    keys_SC are there; vectors_KB: uint8 [key, byte], written.
+    origins_S: int64 [shard], where row 0 would be, counted in numbers of item_bytes from address 0, or closed;
+    vectors_KB: uint8 [key, byte], written.
     """
     num_keys, num_bytes = vectors_KB.shape
-    starts_K, shards_K = np.empty(num_keys + 1, np.int64), np.empty(num_keys, np.int64)
-    if not _shards_of(text, firsts, starts_K, shards_K):
-        rows_K[:] = NOT_FOUND
-        return num_keys
-    num_missing = _look_up(starts_K, seed, tables_SC, keys_SC, rows_K, shards_K)
+    num_missing = _look_up(text, seed, firsts, shards_SC, found_2K)
     sources_K = np.zeros(num_keys, np.int64)
     for key in range(num_keys):
-        if rows_K[key] >= 0:
-            sources_K[key] = origins_S[shards_K[key]] * item_bytes + rows_K[key] * num_bytes
+        origin = origins_S[found_2K[1, key]]
+        if found_2K[0, key] >= 0:
+            if origin == closed:
+                found_2K[0, key] = CLOSED
+                num_missing += 1
+            else:
+                sources_K[key] = origin * item_bytes + found_2K[0, key] * num_bytes
     target = vectors_KB.ctypes.data
     for key in range(num_keys):
         later = sources_K[min(key + _ROWS_AHEAD, num_keys - 1)]
@@ -291,4 +222,4 @@ def fetch_keys(
             fetch_ahead(later + byte)
         if sources_K[key]:
             copy_bytes(target + key * num_bytes, sources_K[key], num_bytes)
-    return int(num_missing)
+    return num_missing

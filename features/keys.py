@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from features.mapping import MappedVectors
 
 _FEW = 4096  # keys that are searched for before half a second is spent on loading what finds them faster
-_AT_ONCE = 8192  # keys, each perhaps of another shard whose file stays mapped until all are found
-_MOST_ROWS = (1 << 20) - 1  # of a shard, for tables of its keys
+MOST_ROWS = (1 << 20) - 1  # of a shard, for tables of its keys
 _NUM_AROUND = 512  # keys on either side of an unknown one among which the nearest is looked for
 
 ReadKeys = Callable[[int], pa.Array]
@@ -64,7 +63,7 @@ class KeySearch:
     @property
     def _is_fast(self) -> bool:
         """Whether so many keys were asked for that compiled loops are used from now on."""
-        return self._num_searched > _FEW and 0 < self._most_rows <= _MOST_ROWS
+        return self._num_searched > _FEW and 0 < self._most_rows <= MOST_ROWS
 
     @cached_property
     def _first_keys(self) -> Texts:
@@ -85,10 +84,8 @@ class KeySearch:
         them. read: gives the keys of a shard."""
         keys = texts(keys, "keys")
         self._num_searched += len(keys)
-        if self._is_fast and _joined(keys) is not None:
-            parts = [keys[start : start + _AT_ONCE] for start in range(0, len(keys), _AT_ONCE)]
-            found = [self._tables.find("\n".join(part), len(part), read) for part in parts]
-            found_2K = np.concatenate([np.empty((2, 0), np.int64), *found], axis=1)
+        if self._is_fast and (text := _joined(keys)) is not None:
+            found_2K = self._tables.find(text, len(keys), read)
             places: Iterable[int] = (found_2K[0] < 0).nonzero()[0].tolist()
         else:
             found_2K, places = np.empty((2, len(keys)), np.int64), range(len(keys))

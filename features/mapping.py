@@ -10,14 +10,8 @@ from numpy.lib.stride_tricks import as_strided
 _CLOSED = -(1 << 62)
 _LARGEST = (1 << 63) - 1
 
-ReadVectors = Callable[[int], tuple[np.ndarray, pa.Array]]
-"""Gives [row, dim] over the map of a shard, and its keys, which the same map holds."""
-
-
-def addresses_of_keys(keys: pa.Array) -> tuple[int, int]:
-    """Where int32 [row + 1], the ends of keys in a text, are in memory, and where the text is."""
-    _, ends, text = keys.buffers()
-    return ends.address + 4 * keys.offset, text.address if text else 0
+ReadVectors = Callable[[int], np.ndarray]
+"""Gives [row, dim] over the map of a shard."""
 
 
 def root_of(part: pa.Buffer) -> pa.Buffer:
@@ -25,19 +19,6 @@ def root_of(part: pa.Buffer) -> pa.Buffer:
     while part.parent is not None:
         part = part.parent
     return part
-
-
-def in_one_map(table: pa.Table) -> pa.Table:
-    """A pooled view's table, each column in one piece, whose keys and vectors are in the same map; a copy if they are
-    not, as in a file that another tool compressed or wrote in several pieces."""
-    key, embedding = table["key"].chunk(0), table["embedding"].chunk(0)
-    parts = [part for part in (*key.buffers()[1:], embedding.buffers()[-1]) if part is not None]
-    if len({root_of(part).address for part in parts}) == 1:
-        return table
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    return pa.ipc.open_file(sink.getvalue()).read_all()
 
 
 class MappedVectors:
@@ -57,7 +38,6 @@ class MappedVectors:
         self._most_maps = most_maps
         # Where row 0 would be if the shard before went on to it, counted in numbers from address 0.
         self._origins_S = np.full(len(starts) - 1, _CLOSED)
-        self._keys_SC = np.zeros((len(starts) - 1, 2), np.int64)  # addresses_of_keys()
         # To close maps is to put another dictionary here, after their origins are gone. Who has found it the same
         # before and after a look at the origins holds with it all maps that they lead to.
         self._maps: dict[int, np.ndarray] = {}
@@ -68,7 +48,7 @@ class MappedVectors:
     def vectors(self, shard: int, read: ReadVectors) -> np.ndarray:
         """[row, dim], a shard over its map."""
         found = self._maps.get(shard)
-        return self.keep(shard, *read(shard)) if found is None else found
+        return self.keep(shard, read(shard)) if found is None else found
 
     def gather(self, rows_N: np.ndarray, shards_N: np.ndarray, read: ReadVectors) -> np.ndarray:
         """[n, dim] at rows of these shards."""
@@ -85,11 +65,10 @@ class MappedVectors:
         # To open the last of them closes the older half of all, which are others.
         return int(self._starts[-1]) if num_shards <= self._most_maps else self._most_maps // 2
 
-    def room_for(self, num_rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def room_for(self, num_rows: int) -> tuple[np.ndarray, np.ndarray, int]:
         """For a loop that copies and lets no other thread run: [num_rows, dim] to be written; int64 [shard], where row
-        0 of each shard would be, counted in numbers from address 0; and int64 [shard, (ends, text)], where its keys
-        are, zeros of a shard that is closed."""
-        return np.empty((num_rows, self._dim), self._dtype), self._origins_S, self._keys_SC
+        0 of each shard would be, counted in numbers from address 0; and what stands there for one that is closed."""
+        return np.empty((num_rows, self._dim), self._dtype), self._origins_S, _CLOSED
 
     def places(
         self, rows_N: np.ndarray, shards_N: np.ndarray, read: ReadVectors
@@ -122,8 +101,8 @@ class MappedVectors:
         places_N -= lowest
         return items, places_N, maps
 
-    def keep(self, shard: int, vectors_ND: np.ndarray, keys: pa.Array) -> np.ndarray:
-        """Keep [row, dim] over the map of a shard, and give what is kept: what came first. keys: in the same map."""
+    def keep(self, shard: int, vectors_ND: np.ndarray) -> np.ndarray:
+        """Keep [row, dim] over the map of a shard, and give what is kept: what came first."""
         size = self._dtype.itemsize
         address = vectors_ND.__array_interface__["data"][0] // size
         with self._opening:
@@ -139,14 +118,11 @@ class MappedVectors:
                 # addresses of 47 bits that is all of memory up to vectors of 65536 numbers; with larger ones it is
                 # terabytes still, and the kernel lays maps side by side.
                 self._items = (address, as_strided(first, (_LARGEST // items.itemsize,), (size,), writeable=False))
-            # Last, and in this order, what tells others that all is there.
-            self._origins_S[shard] = address - self._starts[shard] * self._dim
-            self._keys_SC[shard] = addresses_of_keys(keys)
+            self._origins_S[shard] = address - self._starts[shard] * self._dim  # last, since it says that all is there
         return vectors_ND
 
     def _close_older_half(self) -> None:
         maps = list(self._maps.items())
         older, newer = maps[: len(maps) // 2], maps[len(maps) // 2 :]
-        closed = [shard for shard, _ in older]
-        self._origins_S[closed], self._keys_SC[closed] = _CLOSED, 0
+        self._origins_S[[shard for shard, _ in older]] = _CLOSED
         self._maps = dict(newer)

@@ -41,8 +41,8 @@ def _loader(bits: int, kind: Any) -> Any:
     return load
 
 
-load_word, load_int32, load_uint32 = _loader(64, types.uint64), _loader(32, types.int32), _loader(32, types.uint32)
-load_uint16, _load_byte = _loader(16, types.uint16), _loader(8, types.uint8)
+load_word, load_int32 = _loader(64, types.uint64), _loader(32, types.int32)
+_load_byte = _loader(8, types.uint8)
 
 
 @_intrinsic
@@ -115,17 +115,6 @@ def hash_text(address: int, num_bytes: int, seed: Any) -> Any:
     for place in range(0, num_bytes, 8):
         mixed = _fold(mixed ^ _FACTORS[0], word_at(address + place, num_bytes - place) ^ seed)
     return _fold(mixed ^ _FACTORS[1], _FACTORS[0])
-
-
-@njit()
-def is_same(one: int, num_one: int, other: int, num_other: int) -> bool:
-    """Whether two texts have the same bytes."""
-    if num_one != num_other:
-        return False
-    for place in range(0, num_one, 8):
-        if word_at(one + place, num_one - place) != word_at(other + place, num_other - place):
-            return False
-    return True
 
 
 @njit()

@@ -14,7 +14,7 @@ from features.errors import ShardError, StoreError, nearest
 from features.files import StoreFiles, open_first
 from features.keys import KeySearch, texts
 from features.manifest import SAMPLES_FOLDER, Manifest, parse_manifest, view_schema
-from features.mapping import MappedVectors, in_one_map, root_of
+from features.mapping import MappedVectors, root_of
 from features.recent import Recent
 from features.rows import ShardOfRows
 from features.sample import SAMPLE_SCHEMA, SPLITS, with_later_fields
@@ -103,15 +103,15 @@ class ShardReader:
         """The same; the last ones are kept."""
         return self._columns.get((name, index)) or self._columns.keep((name, index), self.columns(name, index))
 
-    def _open_vectors(self, name: str, index: int) -> tuple[np.ndarray, pa.Array]:
-        """[row, dim], a pooled view's shard, mapped anew, and its keys in the same map, which are kept."""
-        table, view = in_one_map(self.columns(name, index)), self.views[name]
-        keys, numbers = table["key"].chunk(0), table["embedding"].chunk(0).buffers()[-1]
-        # Of the map, not of the table, whose parts take ten times as much memory; and not by pyarrow's to_numpy(),
-        # which imports pandas.
+    def _open_vectors(self, name: str, index: int) -> np.ndarray:
+        """[row, dim], a pooled view's shard, mapped anew; its keys, which are at hand then, are kept."""
+        table, view = self.columns(name, index), self.views[name]
+        self._keys.keep(index, table["key"].chunk(0))
+        # Over the map itself: the table takes ten times as much memory, and a part of the map twice. And not by
+        # pyarrow's to_numpy(), which imports pandas.
+        numbers = table["embedding"].chunk(0).buffers()[-1]
         whole = root_of(numbers)
-        shape, offset = (len(table), view.dim), numbers.address - whole.address
-        return np.ndarray(shape, view.dtype, whole, offset), self._keys.keep(index, keys)
+        return np.ndarray((len(table), view.dim), view.dtype, whole, offset=numbers.address - whole.address)
 
     def keys(self, index: int, view: str | None = None) -> pa.Array:
         """The keys of a shard, read from the view's file or, by default, from that of the samples."""
@@ -122,7 +122,7 @@ class ShardReader:
             return self._keys.keep(index, column.chunk(0) if column.num_chunks == 1 else column.combine_chunks())
         if self.views[view].is_sequence:
             return self._keys.keep(index, self.recent_columns(view, index)["key"].chunk(0))  # asked for next
-        self._maps(view).keep(index, *self._open_vectors(view, index))  # which are asked for next
+        self._maps(view).keep(index, self._open_vectors(view, index))  # which are asked for next
         return self.keys(index, view)
 
     def key_at(self, row: int) -> str:

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import StoreError
-from features.key_tables import KeyTables
 from features.keys import KeySearch
 from features.recent import Recent
 from features.shards import Shard
@@ -81,16 +80,15 @@ def test_search_finds_the_same_once_many_keys_were_asked_for() -> None:
         shards.locate(["k00005", 7])
 
 
-def test_tables_are_made_at_once_of_the_keys_that_are_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[int] = []
-    monkeypatch.setattr(KeyTables, "open", lambda _, shard, keys: opened.append(shard))
+def test_search_reads_no_shard_again_whose_keys_are_at_hand_as_its_tables_are_made() -> None:
     keys = [f"k{number:05}" for number in range(5000)]
     shards = Shards(keys, 50)
     for index in range(1, 100):
         shards.at_hand.keep(index, pa.array(shards.keys[index]))
 
     assert shards.locate(keys[:10] * 500) == list(range(10)) * 500
-    assert opened[:99] == list(range(1, 100))
+    assert shards.locate(keys) == list(range(5000))
+    assert shards.read == {0}
 
 
 def test_search_names_the_first_unknown_keys_and_one_near_in_the_next_shard() -> None:

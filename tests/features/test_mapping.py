@@ -3,14 +3,11 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.mapping import MappedVectors
-
-NO_KEYS = pa.array([], pa.string())  # which gather() does not look at
 
 
 def shards_of(lengths: list[int], dim: int, dtype: str) -> list[np.ndarray]:
@@ -29,9 +26,7 @@ def mapped_over(shards: list[np.ndarray], *, most_maps: int = 1000) -> MappedVec
 def gather(mapped: MappedVectors, shards: list[np.ndarray], rows: list[int]) -> np.ndarray:
     starts = np.cumsum([0, *map(len, shards)])
     rows_N = np.array(rows, dtype=np.int64)
-    return mapped.gather(
-        rows_N, np.searchsorted(starts, rows_N, side="right") - 1, lambda shard: (shards[shard], NO_KEYS)
-    )
+    return mapped.gather(rows_N, np.searchsorted(starts, rows_N, side="right") - 1, shards.__getitem__)
 
 
 @given(
@@ -58,9 +53,9 @@ def test_gather_opens_only_the_shards_of_the_rows() -> None:
     shards = shards_of([2, 2, 2], 3, "float32")
     opened: list[int] = []
 
-    def read(shard: int) -> tuple[np.ndarray, pa.Array]:
+    def read(shard: int) -> np.ndarray:
         opened.append(shard)
-        return shards[shard], NO_KEYS
+        return shards[shard]
 
     mapped = MappedVectors(np.array([0, 2, 4, 6]), 3, "float32", most_maps=3)
     for rows in ([0, 5], [1, 4, 5]):
@@ -79,10 +74,10 @@ def test_gather_takes_vectors_of_any_size(dim: int, dtype: str) -> None:
 def test_maps_are_closed_and_stay_as_long_as_they_are_in_use() -> None:
     opened: list[weakref.ref[np.ndarray]] = []
 
-    def read(shard: int) -> tuple[np.ndarray, pa.Array]:
+    def read(shard: int) -> np.ndarray:
         vectors = np.full((3, 2), shard, np.float32)
         opened.append(weakref.ref(vectors))
-        return vectors, NO_KEYS
+        return vectors
 
     mapped = MappedVectors(np.arange(0, 301, 3), 2, "float32", most_maps=10)
     assert mapped.rows_at_once == 5
