@@ -1,4 +1,5 @@
-"""Layers that take less time on a CPU, by oneDNN: convolutions that do what follows them, weights laid out for it.
+"""Layers that take less time on a CPU: convolutions that do what follows them, by oneDNN, and linear ones whose weights
+are laid out for MKL.
 
 As it was trained, a network of images writes what a convolution gives, then reads and writes it once more for the
 batch norm and again for the activation; and the weights of a linear layer are brought into the order in which the
@@ -26,7 +27,7 @@ _POINTWISE: dict[type[nn.Module], tuple[str, list[float]]] = {
 }
 """What oneDNN may do to each number that a convolution gives, and how it calls that."""
 _NOTHING = ("none", list[float]())
-_ROWS = 256  # of a batch, for which weights are laid out; with others that layout serves as well
+_ROWS = 256  # of a batch, for which weights are laid out: MKL wants to know, and lays them out the same for any
 
 
 def fuse_convolutions(model: nn.Module, shape_CHW: tuple[int, ...]) -> None:
@@ -41,17 +42,17 @@ def fuse_convolutions(model: nn.Module, shape_CHW: tuple[int, ...]) -> None:
     noise_BCHW = torch.randn(1, *shape_CHW, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected, followers = _run_watched(model, noise_BCHW)
-        _replace_alike(model, _fused(followers), expected, lambda: model(noise_BCHW))
+        replace_alike(model, _fused(followers), expected, lambda: model(noise_BCHW))
 
 
 def pack_linears(model: nn.Module, run: Callable[[], Tensor]) -> None:
     """Let the linear layers of a model multiply by weights that are laid out for it.
 
     model: in float32 and on a CPU, for inference; run: something that it gives. Those are packed that this calls, and
-    that share their weights with no other layer. All stay as they are where oneDNN is not, or if it then gives
-    something else: it may look at the weights itself.
+    that share their weights with no other layer. All stay as they are where MKL is not, or if it then gives something
+    else: it may look at the layers themselves.
     """
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    if not torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return
     num_layers: Counter[Tensor] = Counter(
         weight for layer in model.modules() for weight in layer.parameters(recurse=False)
@@ -64,10 +65,10 @@ def pack_linears(model: nn.Module, run: Callable[[], Tensor]) -> None:
         for hook in hooks:
             hook.remove()
         packed: dict[nn.Module, nn.Module] = {layer: _PackedLinear(layer) for layer in layers if layer in called}
-        _replace_alike(model, packed, expected, run)
+        replace_alike(model, packed, expected, run)
 
 
-def _replace_alike(
+def replace_alike(
     model: nn.Module, replaced: Mapping[nn.Module, nn.Module], expected: Tensor, run: Callable[[], Tensor]
 ) -> None:
     """Replace layers, if the model then gives what is expected."""
@@ -153,14 +154,18 @@ class _PackedLinear(nn.Module):
     """A linear layer."""
 
     weight: Tensor
+    packed: Tensor
     bias: Tensor | None
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.register_buffer("weight", torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), _ROWS))
+        self.register_buffer("weight", linear.weight.detach())
+        self.register_buffer("packed", torch.ops.mkl._mkl_reorder_linear_weight(self.weight, _ROWS))
         self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
 
     def forward(self, units: Tensor) -> Tensor:
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(units, self.weight, self.bias, *_NOTHING, "")
+        # What torch.compile calls. oneDNN has the like, which takes longer and rounds otherwise than torch's own.
+        num_rows = units.numel() // self.in_features
+        result: Tensor = torch.ops.mkl._mkl_linear(units, self.packed, self.weight, self.bias, num_rows)
         return result

@@ -63,8 +63,10 @@ class Running:
         # torch.compile lays out and fuses layers by itself.
         is_plain_on_cpu = device == "cpu" and self.precision == "float32" and not self.compile
         if probe is not None and model is not None and is_plain_on_cpu:
+            from features.encoders.bert import shorten_layers
             from features.encoders.fusing import pack_linears
 
+            shorten_layers(model, lambda: forward(probe))
             pack_linears(model, lambda: forward(probe))
         if image_CHW and model is not None:
             if is_plain_on_cpu:

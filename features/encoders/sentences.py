@@ -9,6 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from features.encoders.base import Encoder
 from features.encoders.network import Network, NetworkEncoder, settle
 from features.encoders.options import read_options
@@ -19,7 +21,6 @@ from features.reasons import MediaError
 from features.view import View
 
 if TYPE_CHECKING:
-    import numpy as np
     from sentence_transformers import SentenceTransformer
     from torch import Tensor
 
@@ -181,9 +182,9 @@ def sentence_network(model: SentenceTransformer, device: str, *, has_token_vecto
 
     settle(model, device)
     prompt = model.prompts.get(model.default_prompt_name)
-    probe = model.preprocess(["probe"], prompt=prompt)
-    names = [name for name, value in probe.items() if isinstance(value, Tensor)]
-    constants = {name: value for name, value in probe.items() if name not in names}
+    example = model.preprocess(["probe"], prompt=prompt)
+    names = [name for name, value in example.items() if isinstance(value, Tensor)]
+    constants = {name: value for name, value in example.items() if name not in names}
     wanted = "token_embeddings" if has_token_vectors else "sentence_embedding"
 
     def forward(units_BKT: Tensor) -> Tensor:
@@ -203,4 +204,6 @@ def sentence_network(model: SentenceTransformer, device: str, *, has_token_vecto
     units: list[np.ndarray] = []
     with suppress(MediaError):  # of a vocabulary without such letters
         units += prepare("probe").units
-    return Network(prepare, forward, dim, model, probe=from_numpy(units[0])[None] if units else None)
+    # With padding, so that a mask is at work in it as well.
+    probe = from_numpy(np.column_stack([units[0], padding_K]))[None] if units else None
+    return Network(prepare, forward, dim, model, probe=probe)

@@ -217,3 +217,15 @@ def test_pack_takes_linear_layers_that_are_called_and_have_weights_of_their_own(
 def test_pack_leaves_a_model_that_then_gives_something_else() -> None:
     torch.manual_seed(0)
     assert "_PackedLinear" not in packed_like(Linears(looks_inside=True)).values()
+
+
+def test_pack_serves_batches_of_any_number_of_rows() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(24, 40))
+    units = torch.randn(3000, 24)
+    expected = model(units).detach()
+    pack_linears(model, lambda: model(units[:1]))
+    assert type(model[0]).__name__ == "_PackedLinear"
+    with torch.inference_mode():
+        for num_rows in (1, 7, 255, 256, 257, 3000):
+            assert torch.allclose(model(units[:num_rows]), expected[:num_rows], rtol=1e-4, atol=1e-5)
