@@ -2,7 +2,7 @@
 
 import numpy as np
 
-_BLOCK_BITS = 4  # of a row's number: a block of 16 rows is seldom of more than one shard, and never of more than two
+_BLOCK_BITS = 4  # of a row's number: with shards of hundreds of rows, few blocks of 16 are of more than one
 
 
 class ShardOfRows:
