@@ -46,7 +46,7 @@ class Aligner:
         """Raises StoreError for an unknown view or time base, ValueError for an unknown how."""
         views = texts(views, "views")
         self._reader, self._to = reader, to
-        self._samples_of, self._columns = reader.recent_samples, reader.recent_columns
+        self._samples_of, self._columns = reader.samples, reader.columns
         self._views = {name: reader.view(name) for name in views}
         hows = dict.fromkeys(views, how) if isinstance(how, str) else {**dict.fromkeys(views, "mean"), **how}
         if hows.keys() != self._views.keys() or not set(hows.values()) <= set(HOWS):
@@ -69,10 +69,10 @@ class Aligner:
         tables: Recent[tuple[str, int], pa.Table] = Recent(2 * num_threads * (len(self._views) + 1))
 
         def columns(name: str, index: int) -> pa.Table:
-            return tables.get((name, index)) or tables.keep((name, index), self._reader.columns(name, index))
+            return tables.get((name, index)) or tables.keep((name, index), self._reader.open_columns(name, index))
 
         def samples(index: int) -> pa.Table:
-            return tables.get(("", index)) or tables.keep(("", index), self._reader.samples(index))
+            return tables.get(("", index)) or tables.keep(("", index), self._reader.open_samples(index))
 
         self._samples_of, self._columns = samples, columns
         waiting: deque[Future[Aligned]] = deque()

@@ -213,7 +213,7 @@ class _SampleChecker:
         wanted = straddling[:1]
         for index in range(len(self._store.reader.shards)):
             try:
-                table = self._store.reader.samples(index)
+                table = self._store.reader.open_samples(index)
             except ShardError:
                 continue
             pairs, codes = _group_codes(table)

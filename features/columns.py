@@ -31,10 +31,13 @@ def view_fields(view: StoredView, *, dtype: str) -> list[pa.Field]:
 
 def shard_table(reader: ShardReader, index: int, views: Sequence[str]) -> pa.Table:
     """A shard's samples with the columns of the views beside them, nothing copied."""
-    table = reader.samples(index)
+    samples, columns_of = reader.samples, reader.columns
+    if not reader.keeps_all:
+        samples, columns_of = reader.open_samples, reader.open_columns
+    table = samples(index)
     for name in views:
         view = reader.view(name)
-        columns = reader.columns(name, index).columns[2:]
+        columns = columns_of(name, index).columns[2:]
         for field, column in zip(view_fields(view, dtype=view.dtype), columns, strict=True):
             table = table.append_column(field, column)
     return table

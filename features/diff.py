@@ -69,16 +69,16 @@ def _diff_samples(old: ShardReader, new: ShardReader, num_keys: int | None) -> d
     added, removed, changed = (KeyList(num_keys) for _ in range(3))
     fields: Counter[str] = Counter()
     match = Match.of(sample_files(old), sample_files(new))
-    old_parts = whole_shards(match.old_only, lambda index: old.samples(index)["key"])
-    new_parts = whole_shards(match.new_only, lambda index: new.samples(index)["key"])
+    old_parts = whole_shards(match.old_only, lambda index: old.open_samples(index)["key"])
+    new_parts = whole_shards(match.new_only, lambda index: new.open_samples(index)["key"])
     for before, after in side_by_side(old_parts, new_parts):
         old_rows, new_rows = ({key: row for row, key in enumerate(part.keys, part.start)} for part in (before, after))
         removed.add(key for key in before.keys if key not in new_rows)
         added.add(key for key in after.keys if key not in old_rows)
         both = [key for key in before.keys if key in new_rows]
         if both:
-            old_table = old.samples(before.index).take([old_rows[key] for key in both])
-            new_table = new.samples(after.index).take([new_rows[key] for key in both])
+            old_table = old.open_samples(before.index).take([old_rows[key] for key in both])
+            new_table = new.open_samples(after.index).take([new_rows[key] for key in both])
             differs = {name: _differs(old_table[name], new_table[name]) for name in SAMPLE_SCHEMA.names}
             fields.update({name: int(differs_N.sum()) for name, differs_N in differs.items()})
             changed.add(both[row] for row in np.flatnonzero(np.logical_or.reduce(list(differs.values()))))
@@ -112,7 +112,7 @@ def _diff_labels(old: ShardReader, new: ShardReader) -> dict[str, Any]:
 def _count_labels(reader: ShardReader, indices: Iterable[int]) -> Counter[tuple[str, str | None]]:
     counts: Counter[tuple[str, str | None]] = Counter()
     for index in indices:
-        table = reader.samples(index).select(["split", "label"]).group_by(["split", "label"])
+        table = reader.open_samples(index).select(["split", "label"]).group_by(["split", "label"])
         for row in table.aggregate([([], "count_all")]).to_pylist():
             counts[row["split"], row["label"]] += row["count_all"]
     return counts
@@ -121,8 +121,8 @@ def _count_labels(reader: ShardReader, indices: Iterable[int]) -> Counter[tuple[
 def _diff_view(old: ShardReader, new: ShardReader, name: str, num_keys: int | None) -> dict[str, Any]:
     before, after = old.view(name), new.view(name)
     match = Match.of(view_files(old, before), view_files(new, after))
-    old_parts = whole_shards(match.old_only, lambda index: old.columns(name, index)["key"])
-    new_parts = whole_shards(match.new_only, lambda index: new.columns(name, index)["key"])
+    old_parts = whole_shards(match.old_only, lambda index: old.open_columns(name, index)["key"])
+    new_parts = whole_shards(match.new_only, lambda index: new.open_columns(name, index)["key"])
     added, removed, changed = (KeyList(num_keys) for _ in range(3))
     drift = Drift(before.dim, after.dim)
     for old_part, new_part in side_by_side(old_parts, new_parts):
@@ -133,7 +133,7 @@ def _diff_view(old: ShardReader, new: ShardReader, name: str, num_keys: int | No
         changed.add(key for key in both if was.feature_keys[key] != now.feature_keys[key])
         drift.add(was, now, both)
     if match.old_only or match.new_only:
-        for part in whole_shards(match.same, lambda index: new.columns(name, index)["key"]):
+        for part in whole_shards(match.same, lambda index: new.open_columns(name, index)["key"]):
             drift.add_same(rows_of(new, after, part))
     kinds = {"added": added, "removed": removed, "changed": changed}
     return {

@@ -43,7 +43,7 @@ def rows_of(reader: ShardReader, view: StoredView, part: Part) -> ViewRows:
         return ViewRows({}, np.empty((0, view.dim), np.float32), np.empty(0, np.int64))
     rows = slice(part.start, part.start + len(part.keys))
     present_N = reader.present(view.name, part.index)[rows]
-    found = reader.columns(view.name, part.index)["feature_key"].to_numpy()[rows]
+    found = reader.open_columns(view.name, part.index)["feature_key"].to_numpy()[rows]
     feature_keys = {part.keys[row]: found[row] for row in np.flatnonzero(present_N)}
     if not view.is_sequence:
         vectors_VD = reader.vectors(view.name, part.index)[rows][present_N]

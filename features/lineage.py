@@ -82,7 +82,7 @@ def _sample(store: Store, index: int, offset: int) -> dict[str, Any]:
     """A row of the sample table, by shard and place in it."""
     shard = store.reader.shards[index]
     place = {"file": f"{SAMPLES_FOLDER}/{shard.file}", "row": offset, "sha256": shard.digest}
-    return {**store.reader.samples(index).slice(offset, 1).to_pylist()[0], "stored": place}
+    return {**store.reader.open_samples(index).slice(offset, 1).to_pylist()[0], "stored": place}
 
 
 def _views(store: Store, index: int, offset: int) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def _views(store: Store, index: int, offset: int) -> dict[str, Any]:
     shard = store.reader.shards[index]
     found = {}
     for name, view in store.views.items():
-        columns = store.reader.columns(name, index)
+        columns = store.reader.open_columns(name, index)
         found[name] = {
             "input": view.input,
             "made_from": view.made_from,

@@ -186,7 +186,7 @@ def _parts(reader: ShardReader, name: str) -> list[str]:
 
 
 def _identity(reader: ShardReader) -> pa.Table:
-    tables = [reader.samples(index).select(["key", "label"]) for index in range(len(reader.shards))]
+    tables = [reader.open_samples(index).select(["key", "label"]) for index in range(len(reader.shards))]
     empty = pa.schema([("key", pa.string()), ("label", pa.string())]).empty_table()
     return pa.concat_tables(tables).combine_chunks() if tables else empty
 

@@ -156,7 +156,7 @@ class Neighbours:
         """What is shown of the samples at the rows, in their order."""
         reader = self._store.reader
         shards, place_P = np.unique(np.searchsorted(reader.starts, rows_P, side="right") - 1, return_inverse=True)
-        tables = [reader.recent_samples(shard) for shard in shards.tolist()]
+        tables = [reader.samples(shard) for shard in shards.tolist()]
         starts = np.cumsum([0, *map(len, tables)])[:-1]
         offset_P = rows_P - reader.starts[shards][place_P]
         shown = pa.concat_tables([SAMPLE_SCHEMA.empty_table(), *tables]).select(_SHOWN)

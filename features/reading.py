@@ -70,25 +70,30 @@ class ShardReader:
             raise StoreError(f"view {name!r} keeps sequences, not one vector a sample: read it with get_sequences()")
         return view
 
-    def samples(self, index: int) -> pa.Table:
-        """The sample table of a shard, for whoever goes over all shards: it is not kept."""
+    @property
+    def keeps_all(self) -> bool:
+        """Whether the tables of all shards can be kept. Else whoever goes over all of them meets none again."""
+        return len(self.shards) <= min(_KEPT_SAMPLES, _KEPT_COLUMNS // max(1, len(self.views)))
+
+    def open_samples(self, index: int) -> pa.Table:
+        """The sample table of a shard, mapped anew if it is not kept, and not kept."""
         return self._samples.get(index) or self._open(SAMPLES_FOLDER, self.shards[index].file, index, SAMPLE_SCHEMA)
 
-    def recent_samples(self, index: int) -> pa.Table:
-        """The same, for whoever asks for shards here and there: the last ones are kept."""
-        return self._samples.get(index) or self._samples.keep(index, self.samples(index))
+    def samples(self, index: int) -> pa.Table:
+        """The sample table of a shard; the last ones are kept, for whoever asks for them here and there."""
+        return self._samples.get(index) or self._samples.keep(index, self.open_samples(index))
 
     @cached_property
     def row_splits(self) -> np.ndarray:
         """int8 [row], the place of each row's split in SPLITS, -1 of one that is none."""
         splits = pa.array(SPLITS)
-        found = [pc.index_in(self.samples(index)["split"], splits) for index in range(len(self.shards))]
+        found = [pc.index_in(self.open_samples(index)["split"], splits) for index in range(len(self.shards))]
         return np.concatenate(
             [np.empty(0, np.int8), *(part.fill_null(-1).to_numpy().astype(np.int8) for part in found)]
         )
 
-    def columns(self, name: str, index: int) -> pa.Table:
-        """A view's table of a shard, each column in one piece; not kept either."""
+    def open_columns(self, name: str, index: int) -> pa.Table:
+        """A view's table of a shard, each column in one piece; mapped anew if it is not kept, and not kept."""
         if (kept := self._columns.get((name, index))) is not None:
             return kept
         view = self.view(name)
@@ -99,13 +104,13 @@ class ShardReader:
             _check_lengths(self.folder / name / file, table)
         return table
 
-    def recent_columns(self, name: str, index: int) -> pa.Table:
-        """The same; the last ones are kept."""
-        return self._columns.get((name, index)) or self._columns.keep((name, index), self.columns(name, index))
+    def columns(self, name: str, index: int) -> pa.Table:
+        """A view's table of a shard, each column in one piece; the last ones are kept."""
+        return self._columns.get((name, index)) or self._columns.keep((name, index), self.open_columns(name, index))
 
     def _open_vectors(self, name: str, index: int) -> np.ndarray:
         """[row, dim], a pooled view's shard, mapped anew; its keys, which are at hand then, are kept."""
-        table, view = self.columns(name, index), self.views[name]
+        table, view = self.open_columns(name, index), self.views[name]
         self._keys.keep(index, table["key"].chunk(0))
         # Over the map itself: the table takes ten times as much memory, and a part of the map twice. And not by
         # pyarrow's to_numpy(), which imports pandas.
@@ -118,10 +123,10 @@ class ShardReader:
         if (kept := self._keys.get(index)) is not None:
             return kept
         if view is None:
-            column = self.recent_samples(index)["key"]
+            column = self.samples(index)["key"]
             return self._keys.keep(index, column.chunk(0) if column.num_chunks == 1 else column.combine_chunks())
         if self.views[view].is_sequence:
-            return self._keys.keep(index, self.recent_columns(view, index)["key"].chunk(0))  # asked for next
+            return self._keys.keep(index, self.columns(view, index)["key"].chunk(0))  # asked for next
         self._maps(view).keep(index, self._open_vectors(view, index))  # which are asked for next
         return self.keys(index, view)
 
@@ -136,14 +141,14 @@ class ShardReader:
 
     def sequence_vectors(self, name: str, index: int) -> tuple[np.ndarray, np.ndarray]:
         """[vector, dim] and int64 [vector], all vectors of a sequence view's shard and the row each belongs to."""
-        lists: Any = self.columns(name, index)["embedding"].chunk(0)
+        lists: Any = self.open_columns(name, index)["embedding"].chunk(0)
         lengths_N = lists.value_lengths().fill_null(0).to_numpy()
         vectors_VD = lists.flatten().flatten().to_numpy().reshape(-1, self.view(name).dim)
         return vectors_VD, np.repeat(np.arange(len(lists)), lengths_N)
 
     def present(self, name: str, index: int) -> np.ndarray:
         """bool [row], whether a shard's rows have an embedding in the view."""
-        valid = self.columns(name, index)["embedding"].chunk(0).is_valid()
+        valid = self.open_columns(name, index)["embedding"].chunk(0).is_valid()
         return np.asarray(valid.to_numpy(zero_copy_only=False), dtype=bool)
 
     def gather(self, name: str, rows_N: np.ndarray) -> np.ndarray:
@@ -200,7 +205,7 @@ class ShardReader:
         gathered: list[Encoded | None] = []
         for row, index in zip(rows_N.tolist(), self._shard_of_rows[rows_N].tolist(), strict=True):
             offset = row - int(self.starts[index])
-            columns = self.recent_columns(name, index)
+            columns = self.columns(name, index)
             embedding, *times = (columns[part][offset] for part in ("embedding", "start_s", "end_s"))
             if not embedding.is_valid:
                 gathered.append(None)

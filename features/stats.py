@@ -29,7 +29,7 @@ def stats(store: Store) -> dict[str, Any]:
     """
     counts = _SampleCounts()
     for index in range(len(store.reader.shards)):
-        counts.add(store.reader.samples(index))
+        counts.add(store.reader.open_samples(index))
     split_R = np.concatenate([np.empty(0, np.uint8), *counts.splits])
     views = {}
     input_R, is_present_R = np.zeros(len(store), np.uint64), np.zeros(len(store), dtype=bool)
@@ -57,7 +57,7 @@ def count_samples(store: Store) -> dict[str, Any]:
     """
     counts = _SampleCounts()
     for index in range(len(store.reader.shards)):
-        counts.add(store.reader.samples(index))
+        counts.add(store.reader.open_samples(index))
     return counts.samples()
 
 
@@ -154,7 +154,9 @@ def _measure_view(
         width = vectors_VD.itemsize * view.dim
         hashes.append(hash_rows(taken[first * width : last * width] for first, last in ends.T.tolist()))
         rows.append(start + row_N)
-        inputs.append(hash_rows(key.encode() for key in reader.columns(view.name, index)["feature_key"].to_pylist()))
+        inputs.append(
+            hash_rows(key.encode() for key in reader.open_columns(view.name, index)["feature_key"].to_pylist())
+        )
     row_N = np.concatenate([np.empty(0, np.int64), *rows])
     input_R = np.concatenate([np.empty(0, np.uint64), *inputs])
     hash_N = np.concatenate([np.empty(0, np.uint64), *hashes])

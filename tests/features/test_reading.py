@@ -178,7 +178,8 @@ def test_few_files_stay_mapped_whatever_is_asked(copied: Path, store: Store, mon
         assert Path("/proc/self/maps").read_text().count(f"{copied}/image/") < len(store.manifest.shards) / 2
 
 
-def test_files_stay_mapped_no_longer_than_shards_are_gone_over(copied: Path) -> None:
+def test_files_stay_mapped_no_longer_than_shards_are_gone_over(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_KEPT_SAMPLES", 2)
     opened = features.open(copied)
 
     opened.rows(split="train", where="key > 'rec1'")
