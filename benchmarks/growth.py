@@ -18,7 +18,7 @@ from rows import BATCH_SIZE, ROW_BYTES, key, make_rows
 _SIZES = (10_000, 100_000, 1_000_000)
 _OPENINGS = 9
 _GETS = 200
-_MOST_ADDED = 0.01  # of the stored bytes: what memory may grow by and still be said not to grow with the store
+_MOST_ADDED = 0.01  # of the stored bytes: a limit that notices what grows again; the goal is that nothing does
 
 
 def growth(folder: Path, *, quick: bool) -> Iterator[Measure]:
