@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from features.key_kernels import CLOSED, FEW_WORDS, NUM_SLOTS, fetch_keys, fill_table, find_keys
 from features.mapping import MappedVectors
+from features.paging import paged_zeros
 
 ReadKeys = Callable[[int], pa.Array]
 """Gives the keys of a shard."""
@@ -16,13 +17,11 @@ ReadKeys = Callable[[int], pa.Array]
 _NONE = np.empty(0, np.int64)
 _NUM_BUCKETS = 4096
 _WORD_BYTES = 8
-_MOST_ATTEMPTS = 3  # to find keys: tables are made after the first one, and may be forgotten for the sake of others
-_MOST_SLOTS = 8 << 20  # of 8 bytes, that are written
 
 
 class KeyTables:
-    """The rows of keys. The table of a shard is made when a key in it is first asked for, in 10 bytes a row; where all
-    take 64 MiB, they are forgotten and made anew.
+    """The rows of keys. The table of a shard is made when a key in it is first asked for, in 10 bytes a row that need
+    no memory.
 
     Which shard may hold a key is told by the eight bytes after those that all keys begin with; where these do not
     decide, by all of them. Within it a key is told by 44 bits of a hash besides its slot, for a look at the key itself
@@ -51,7 +50,7 @@ class KeyTables:
         self._starts = starts
         self._shards_SC = np.zeros((len(firsts), 3), np.int64)
         self._seed = np.uint64(randbits(64))
-        self._forget()
+        self._slots = paged_zeros(_first_slot(int(starts[-1]), len(firsts)), np.uint64)
         self._opening = Lock()
 
     def find(self, text: str, num_keys: int, read: ReadKeys) -> np.ndarray:
@@ -62,10 +61,8 @@ class KeyTables:
         """
         found_2K = np.empty((2, num_keys), np.int64)
         lines = np.frombuffer(_encode(text) + b"\n", np.uint8)
-        for _ in range(_MOST_ATTEMPTS):
-            missing = find_keys(lines, self._seed, self._firsts, self._shards_SC, found_2K)
-            if not missing or not self._open_closed(found_2K, read):
-                break
+        if find_keys(lines, self._seed, self._firsts, self._shards_SC, found_2K) and self._open_closed(found_2K, read):
+            find_keys(lines, self._seed, self._firsts, self._shards_SC, found_2K)
         return found_2K
 
     def fetch(self, text: str, num_keys: int, maps: MappedVectors) -> tuple[np.ndarray, np.ndarray]:
@@ -93,22 +90,13 @@ class KeyTables:
         with self._opening:
             if self._shards_SC[shard, NUM_SLOTS]:
                 return
-            if self._num_written + stop - first > _MOST_SLOTS:
-                self._forget()
-            self._num_written += stop - first
-            slots = self._slots[first:stop]
+            # Filled elsewhere, and not twice: a process that was forked has the same slots, and writes the same there.
+            filled = np.zeros(stop - first, np.uint64)
             ends, letters = offsets.address + 4 * keys.offset, text.address if text else 0
-            if fill_table(ends, letters, len(keys), self._seed, slots):
+            if fill_table(ends, letters, len(keys), self._seed, filled):
+                slots = self._slots[first:stop]
+                slots[:] = filled
                 self._shards_SC[shard] = self._starts[shard], slots.ctypes.data, len(slots)
-            else:
-                slots[:] = 0
-
-    def _forget(self) -> None:
-        """Close all tables. No loop looks at them meanwhile, for a loop lets no other thread run."""
-        self._shards_SC[:] = 0
-        # In one piece, for which numpy asks for pages that are large; one that is not written takes no memory.
-        self._slots = np.zeros(_first_slot(int(self._starts[-1]), len(self._shards_SC)), np.uint64)
-        self._num_written = 0
 
 
 def _first_slot(row: int, shard: int) -> int:

@@ -11,8 +11,9 @@ from features.encoders.base import Encoded
 from features.errors import StoreError
 from features.keys import texts
 from features.order import EpochOrder
+from features.paging import PagedTexts, paged
 from features.reading import ShardReader
-from features.rev import digest_bytes, digest_json
+from features.rev import digest_json, digest_pieces
 from features.view import DTYPES
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ Batch = dict[str, Any]
 <view>_times_s: float64 [sample, time, 2], start and end in seconds from the start of the sample.
 """
 
+_PIECE_ROWS = 1 << 16
 _Step = TypeVar("_Step")
 
 
@@ -33,8 +35,7 @@ class Batches:
     """One epoch per iteration, of this rank's share of every step.
 
     Iterating starts an epoch anew unless a state was loaded; the epoch counts up when it has been run to its end.
-    Memory beside the batch: keys and labels as Arrow has them, 8 bytes a row for the order (16 above 4 billion rows)
-    and one for the presence in each view. Worker processes share it, but for the 4 bytes a row of the shuffled order.
+    Memory holds the batch alone: keys, labels, the order and what is present lie in files without a name.
     """
 
     def __init__(
@@ -53,15 +54,19 @@ class Batches:
         names = ["key", "label", *(part for name in views for part in _parts(reader, name))]
         if twice := {name for name in names if names.count(name) > 1}:
             raise StoreError(f"views {', '.join(views)}: a batch would have {min(twice)!r} twice; leave one view out")
-        self._rows_N = rows_N.astype(np.uint32 if reader.num_rows <= 1 << 32 else np.int64)
+        self._rows_N = paged([rows_N], np.uint32 if reader.num_rows <= 1 << 32 else np.int64)
         digests = [[shard.digest for shard in reader.shards], {name: dict(reader.view(name).digests) for name in views}]
-        self._selection = digest_bytes(digest_json(digests).encode(), rows_N.astype("<i8").tobytes())
+        pieces = (rows_N[start : start + _PIECE_ROWS] for start in range(0, len(rows_N), _PIECE_ROWS))
+        stored = digest_json(digests).encode()
+        self._selection = digest_pieces(
+            [(len(stored), [stored]), (8 * len(rows_N), (rows_P.astype("<i8").tobytes() for rows_P in pieces))]
+        )
         self.epoch = self._position = self._resume_at = 0
         self._open(reader)
 
     def _open(self, reader: ShardReader) -> None:
         self._reader = reader
-        self._samples = _identity(reader)
+        self._samples = _keys_and_labels(reader)
         self._present = {name: _all_present(reader, name) for name in self.dtypes}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -70,6 +75,7 @@ class Batches:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._rows_N = paged([self._rows_N], self._rows_N.dtype)
         self._open(self._reader)
 
     def __len__(self) -> int:
@@ -185,14 +191,17 @@ def _parts(reader: ShardReader, name: str) -> list[str]:
     return [f"{name}{end}" for end in ends]
 
 
-def _identity(reader: ShardReader) -> pa.Table:
-    tables = [reader.open_samples(index).select(["key", "label"]) for index in range(len(reader.shards))]
-    empty = pa.schema([("key", pa.string()), ("label", pa.string())]).empty_table()
-    return pa.concat_tables(tables).combine_chunks() if tables else empty
+def _keys_and_labels(reader: ShardReader) -> pa.Table:
+    columns = {name: PagedTexts() for name in ("key", "label")}
+    for index in range(len(reader.shards)):
+        samples = reader.open_samples(index)
+        for name, column in columns.items():
+            column.append(samples[name])
+    return pa.table({name: column.array() for name, column in columns.items()})
 
 
 def _all_present(reader: ShardReader, name: str) -> np.ndarray:
+    """bool [row]."""
     if reader.view(name).num_present == reader.num_rows:
-        return np.ones(reader.num_rows, dtype=bool)
-    present = [reader.present(name, index) for index in range(len(reader.shards))]
-    return np.concatenate([np.empty(0, dtype=bool), *present])
+        return np.broadcast_to(True, reader.num_rows)
+    return paged((reader.present(name, index) for index in range(len(reader.shards))), bool)

@@ -1,16 +1,17 @@
 """The manifest: what a version of the feature store consists of."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_type_hints
 
+import numpy as np
 import pyarrow as pa
 
-from features.compact import ByShard, Names, Shards
+from features.compact import ByShard, Columns, Names, Rows, Shards, listed_row
 from features.errors import StoreError
 from features.rev import DIGEST_CHARS, digest_bytes
 from features.shards import replacing
@@ -41,12 +42,16 @@ class Manifest:
     rejects: str  # file of the rejects table
 
     def __post_init__(self) -> None:
-        names = set(self.shards.names)
         for name, view in self.views.items():
-            if view.files.keys() != names or view.digests.keys() != names:
-                raise ValueError(f"view {name!r} has {len(view.files)} shards, which are not the samples' {len(names)}")
+            if not (self._are_all(view.files) and self._are_all(view.digests)):
+                num_shards = len(self.shards)
+                raise ValueError(f"view {name!r} has {len(view.files)} shards, which are not the samples' {num_shards}")
             if (view.base is None) != (view.fit is None) or view.base not in (None, *self.views):
                 raise ValueError(f"view {name!r} is made from {view.base!r} by the fit {view.fit!r}")
+
+    def _are_all(self, listed: Mapping[str, str]) -> bool:
+        names = self.shards.names
+        return (isinstance(listed, ByShard) and listed.names is names) or listed.keys() == set(names)
 
     @property
     def num_rows(self) -> int:
@@ -65,7 +70,7 @@ class Manifest:
             "digest": _NO_DIGEST,  # of this very text: it tells when a byte of it was changed
             "format_version": FORMAT_VERSION,
             "rejects": self.rejects,
-            "shards": [list(vars(shard).values())[1:] for shard in self.shards],  # a file begins with its shard's name
+            "shards": [listed_row(shard) for shard in self.shards],
             "views": {name: self._view_json(view) for name, view in self.views.items()},
             "steps": self.steps,
         }
@@ -87,7 +92,7 @@ def parse_manifest(text: bytes, folder: Path) -> Manifest:
     """
     path = folder / MANIFEST_FILE
     try:
-        content = json.loads(text)
+        content, rows = _parse(text)
     except ValueError as error:
         raise StoreError(f"{path} is no JSON ({error}): restore it with 'dvc checkout {folder}'") from error
     found = content.get("format_version") if isinstance(content, dict) else None
@@ -101,42 +106,73 @@ def parse_manifest(text: bytes, folder: Path) -> Manifest:
     if digest_bytes(text.replace(digest.encode(errors="replace"), _NO_DIGEST.encode(), 1)) != digest:
         raise StoreError(f"{path} is damaged or was edited: restore it with 'dvc checkout {folder}'")
     try:
-        return _manifest(content)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        return _manifest(content, rows)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise StoreError(
             f"{path} is not as its format says ({error!r}): restore it with 'dvc checkout {folder}'"
         ) from error
 
 
-def _manifest(content: Mapping[str, Any]) -> Manifest:
-    files, *others = _columns(content["shards"], _SHARD_ROW)
-    names = Names([file.partition("-")[0] for file in files])
+def _parse(text: bytes) -> tuple[Any, list[Rows]]:
+    """The JSON of a manifest, but for the rows of shards and files: {"rows": n} stands for the n-th of these."""
+    rows: list[Rows] = []
+    head, views, tail = text.partition(b'\n "views": ')
+    parts = [*_without_rows(head, b'\n "shards": ', rows), views, *_without_rows(tail, b'\n   "files": ', rows)]
+    return json.loads(b"".join(parts)), rows
+
+
+def _without_rows(text: bytes, name: bytes, rows: list[Rows]) -> Iterator[bytes]:
+    """The text without the rows that stand, a line for each, in lists of this name."""
+    indent = name[: name.index(b'"')]
+    place = 0
+    while (found := text.find(name + b"[\n", place)) >= 0:
+        start = found + len(name) + 2
+        end = text.index(indent + b"]", start)
+        yield text[place : found + len(name)] + b'{"rows": %d}' % len(rows)
+        rows.append(Rows(text[start : end + 1]))
+        place = end + len(indent) + 1
+    yield text[place:]
+
+
+def _manifest(content: Mapping[str, Any], rows: Sequence[Rows]) -> Manifest:
+    names: list[str] = []
+    num_rows: list[int] = []
+    shards = _rows(content["shards"], rows)
+    for files, numbers, *_ in _checked(shards, _SHARD_ROW):
+        names += [file.partition("-")[0] for file in files]
+        num_rows += numbers
+    held = Names(names)
     return Manifest(
-        shards=Shards(names, files, *others),
-        views={name: _view(view, names) for name, view in content["views"].items()},
+        shards=Shards(held, shards, np.array(num_rows, np.int64)),
+        views={name: _view(view, held, rows) for name, view in content["views"].items()},
         steps=_typed(content["steps"], dict),
         rejects=_typed(content["rejects"], str),
     )
 
 
-def _view(content: Mapping[str, Any], names: Names) -> StoredView:
-    files, digests = _columns(content["files"], _FILE_ROW)
-    if len(files) != len(names) or not all(map(str.startswith, files, names)):
+def _view(content: Mapping[str, Any], names: Names, rows: Sequence[Rows]) -> StoredView:
+    listed, left = _rows(content["files"], rows), iter(names)
+    in_order = [all(map(str.startswith, files, left)) for files, _ in _checked(listed, _FILE_ROW)]
+    if len(listed) != len(names) or not all(in_order):
         raise ValueError("files of a view are not in the order of the shards")
-    listed = {"files": ByShard(names, files), "digests": ByShard(names, digests)}
-    fields = {name: _typed(value, _VIEW_TYPES[name]) for name, value in {**content, **listed}.items()}
+    by_shard = {"files": ByShard(names, listed, 0), "digests": ByShard(names, listed, 1)}
+    fields = {name: _typed(value, _VIEW_TYPES[name]) for name, value in {**content, **by_shard}.items()}
     if fields["dtype"] not in DTYPES or fields["dim"] < 1:
         raise ValueError(f"a vector of {fields['dim']} {fields['dtype']}")
     return StoredView(**fields)
 
 
-def _columns(rows: Sequence[Sequence[Any]], types: Sequence[set[type]]) -> list[tuple[Any, ...]]:
+def _rows(value: Any, rows: Sequence[Rows]) -> Rows:
+    return rows[value["rows"]] if isinstance(value, dict) else Rows.of(_typed(value, list))
+
+
+def _checked(rows: Rows, types: Sequence[set[type]]) -> Iterator[Columns]:
     """The rows as columns of these types; several times faster than a look at each row."""
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(types)
-    for column, allowed in zip(columns, types, strict=True):
-        if not allowed.issuperset(map(type, column)):
-            raise TypeError(f"{column[0]!r} or one below it is no {' or '.join(kind.__name__ for kind in allowed)}")
-    return columns
+    for columns in rows.blocks():
+        for column, allowed in zip(columns, types, strict=True):
+            if not allowed.issuperset(map(type, column)):
+                raise TypeError(f"{column[0]!r} or one below it is no {' or '.join(kind.__name__ for kind in allowed)}")
+        yield columns
 
 
 def _typed(value: Any, kind: type) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from features.paging import paged_zeros
 from features.reading import ShardReader
 from features.recent import Recent
 
@@ -60,13 +61,14 @@ class Piece(NamedTuple):
 
 
 class ViewRows:
-    """The embeddings of a view with one vector a sample; remembers their lengths, at 4 bytes each."""
+    """The embeddings of a view with one vector a sample; remembers their lengths."""
 
     def __init__(self, reader: ShardReader, name: str) -> None:
         """Raises StoreError for an unknown view or one of sequences."""
         self.name = name
         self.view = reader.pooled_view(name)
-        self.norms_N = np.full(reader.num_rows, _UNKNOWN, np.float32)
+        self.norms_N = paged_zeros(reader.num_rows, np.float32)
+        self.norms_N.fill(_UNKNOWN)
         self.num_rows = reader.num_rows
         self._reader = reader
         self.rows_at_once = reader.rows_at_once(name)

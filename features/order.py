@@ -5,6 +5,7 @@ from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
+from features.paging import paged
 from features.rev import seed_of
 
 
@@ -43,7 +44,9 @@ class EpochOrder:
         """The samples in the order of an epoch."""
         if self.seed is None:
             return rows_N
-        return np.random.default_rng(seed_of(self.seed, "epoch", str(epoch))).permutation(rows_N)
+        shuffled_N = paged([rows_N], rows_N.dtype)
+        np.random.default_rng(seed_of(self.seed, "epoch", str(epoch))).shuffle(shuffled_N)
+        return shuffled_N
 
     def steps(self, position: int) -> Iterator[range]:
         """The places of the order that each step from a position on takes, over all ranks."""

@@ -3,7 +3,8 @@
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import duckdb
 import numpy as np
@@ -14,10 +15,14 @@ import pyarrow.fs as fs
 
 from features.columns import shard_table, view_fields, widen
 from features.errors import PlaitError, QueryError
+from features.paging import paged, paged_zeros
 from features.reading import ShardReader
 from features.sample import REJECT_SCHEMA, SAMPLE_SCHEMA
 
+Taken = TypeVar("Taken")
+
 _ROW = "__row"  # a sample's row, there for conditions only
+_ROWS_AT_ONCE = 1 << 16
 _CLOSED = {
     "enable_external_access": False,
     "autoinstall_known_extensions": False,
@@ -35,7 +40,8 @@ def run_query(reader: ShardReader, read_rejects: Callable[[], pa.Table], query: 
     Vectors arrive as float32, since DuckDB has no float16. Raises QueryError if the query cannot be parsed or does
     anything but read these relations.
     """
-    return _run(query, SampleRelation(reader), RejectRelation(read_rejects))
+    found = _run(query, SampleRelation(reader), RejectRelation(read_rejects), duckdb.DuckDBPyRelation.to_arrow_table)
+    return found.rename_columns(_distinct(found.column_names))
 
 
 def select_rows(reader: ShardReader, read_rejects: Callable[[], pa.Table], where: str) -> np.ndarray:
@@ -49,8 +55,15 @@ def select_rows(reader: ShardReader, read_rejects: Callable[[], pa.Table], where
     except duckdb.Error as error:
         raise QueryError(f"{_said(error)}; the condition was: {_in_line(where)}") from error
     query = f"select {_ROW} from samples where (\n{where}\n)"  # it may end in a comment
-    samples = SampleRelation(reader, with_row=True)
-    return np.unique(_run(query, samples, RejectRelation(read_rejects))[_ROW].to_numpy())
+    is_chosen_N = paged_zeros(reader.num_rows, bool)
+
+    def choose(found: duckdb.DuckDBPyRelation) -> None:
+        for batch in found.to_arrow_reader(_ROWS_AT_ONCE):
+            is_chosen_N[batch[_ROW].to_numpy()] = True
+
+    _run(query, SampleRelation(reader, with_row=True), RejectRelation(read_rejects), choose)
+    blocks = (start + np.flatnonzero(is_chosen_N[start:stop]) for start, stop in pairwise(reader.starts.tolist()))
+    return paged(blocks, np.int64)
 
 
 class SampleRelation(ds.InMemoryDataset):
@@ -154,23 +167,24 @@ def _as_declared(column: pa.Array, field: pa.Field) -> pa.Array:
     return column if column.type == field.type else widen(column)
 
 
-def _run(query: str, samples: SampleRelation, rejects: RejectRelation) -> pa.Table:
-    """A connection of its own, so that nothing outlives the query."""
+def _run(
+    query: str, samples: SampleRelation, rejects: RejectRelation, take: Callable[[duckdb.DuckDBPyRelation], Taken]
+) -> Taken:
+    """What take gives of the rows found. A connection of its own, so that nothing outlives the query."""
     _check_text(query)
     with duckdb.connect(":memory:", config=_CLOSED) as connection:
         try:
             _check_reads_only(connection.extract_statements(query))
             connection.register("samples", samples)
             connection.register("rejects", rejects)
-            found = connection.sql(query).to_arrow_table()
-            return found.rename_columns(_distinct(found.column_names))
-        except duckdb.Error as error:
+            return take(connection.sql(query))
+        except (duckdb.Error, OSError) as error:  # the latter where rows are read as they are found
             if failure := samples.failure or rejects.failure:
                 raise failure from None
             raise QueryError(f"{_said(error)}; the query was: {_in_line(query)}") from error
 
 
-def _said(error: duckdb.Error) -> str:
+def _said(error: duckdb.Error | OSError) -> str:
     text = _in_line(str(error).split("\n\nLINE ")[0])
     if "Table with name" in text:  # where DuckDB would propose one of its own
         return f"{text.split('!')[0]}: there are samples, which has a column a view, and rejects"

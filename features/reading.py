@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from features.files import StoreFiles, open_first
 from features.keys import KeySearch, texts
 from features.manifest import SAMPLES_FOLDER, Manifest, parse_manifest, view_schema
 from features.mapping import MappedVectors, root_of
+from features.paging import paged
 from features.recent import Recent
 from features.rows import ShardOfRows
 from features.sample import SAMPLE_SCHEMA, SPLITS, with_later_fields
@@ -87,10 +89,22 @@ class ShardReader:
     def row_splits(self) -> np.ndarray:
         """int8 [row], the place of each row's split in SPLITS, -1 of one that is none."""
         splits = pa.array(SPLITS)
-        found = [pc.index_in(self.open_samples(index)["split"], splits) for index in range(len(self.shards))]
-        return np.concatenate(
-            [np.empty(0, np.int8), *(part.fill_null(-1).to_numpy().astype(np.int8) for part in found)]
-        )
+        found = (pc.index_in(self.open_samples(index)["split"], splits) for index in range(len(self.shards)))
+        return paged((part.fill_null(-1).to_numpy() for part in found), np.int8)
+
+    @cached_property
+    def all_rows(self) -> np.ndarray:
+        """int64 [row], every row; not to be written to."""
+        blocks = (np.arange(start, stop) for start, stop in pairwise(self.starts.tolist()))
+        rows_N = paged(blocks, np.int64)
+        rows_N.flags.writeable = False
+        return rows_N
+
+    def rows_of_split(self, split: str) -> np.ndarray:
+        """int64 [row], rising."""
+        place, bounds = SPLITS.index(split), pairwise(self.starts.tolist())
+        blocks = (start + np.flatnonzero(self.row_splits[start:stop] == place) for start, stop in bounds)
+        return paged(blocks, np.int64)
 
     def open_columns(self, name: str, index: int) -> pa.Table:
         """A view's table of a shard, each column in one piece; mapped anew if it is not kept, and not kept."""

@@ -15,10 +15,16 @@ DIGEST_CHARS = 32  # 128 bits: no accidental collision among any number of sampl
 
 def digest_bytes(*parts: bytes | memoryview) -> str:
     """Hex digest of the parts; each is preceded by its length, so ("a", "bc") differs from ("ab", "c")."""
+    return digest_pieces((len(part), [part]) for part in parts)
+
+
+def digest_pieces(parts: Iterable[tuple[int, Iterable[bytes | memoryview]]]) -> str:
+    """The same of parts that come piece by piece: of each its length in bytes, and the pieces."""
     sha = hashlib.sha256()
-    for part in parts:
-        sha.update(len(part).to_bytes(8, "little"))
-        sha.update(part)
+    for num_bytes, pieces in parts:
+        sha.update(num_bytes.to_bytes(8, "little"))
+        for piece in pieces:
+            sha.update(piece)
     return sha.hexdigest()[:DIGEST_CHARS]
 
 

@@ -97,16 +97,12 @@ class Store:
         """int64 [row], rising: places in key order of the samples of a split for which an SQL condition holds."""
         if split is not None and split not in SPLITS:
             raise StoreError(f"split {split!r} is none of {', '.join(SPLITS)}{nearest(split, SPLITS)}")
-        chosen_N = np.ones(len(self), dtype=bool)
-        if split is not None:
-            chosen_N &= self.reader.row_splits == SPLITS.index(split)
-        if where is not None:
-            from features.query import select_rows
+        if where is None:
+            return self.reader.all_rows if split is None else self.reader.rows_of_split(split)
+        from features.query import select_rows
 
-            holds_N = np.zeros(len(self), dtype=bool)
-            holds_N[select_rows(self.reader, lambda: self.rejects, where)] = True
-            chosen_N &= holds_N
-        return np.flatnonzero(chosen_N)
+        rows_N = select_rows(self.reader, lambda: self.rejects, where)
+        return rows_N if split is None else rows_N[self.reader.row_splits[rows_N] == SPLITS.index(split)]
 
     def get(self, keys: Iterable[str], view: str) -> np.ndarray:
         """[key, dim] in the order of the keys and the view's dtype; the row of an absent embedding is NaN.

@@ -1,10 +1,11 @@
+import pickle
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.compact import ByShard, Names, Shards, Texts
+from features.compact import ByShard, Names, Rows, Shards, Texts
 from features.shards import Shard
 
 ANY_TEXT = st.text(st.characters(codec=None), max_size=300)
@@ -21,6 +22,26 @@ def test_texts_are_those_that_were_given(texts: list[str]) -> None:
         held[len(texts)]
 
 
+@given(st.lists(st.tuples(ANY_TEXT, st.integers(), st.none()), max_size=8))
+def test_rows_are_those_that_were_given(rows: list[tuple[str, int, None]]) -> None:
+    held = Rows.of(rows)
+
+    assert [held[place] for place in range(len(held))] == [list(row) for row in rows]
+    assert [row for columns in held.blocks() for row in zip(*columns, strict=True)] == rows
+    assert [pickle.loads(pickle.dumps(held))[place] for place in range(len(held))] == [list(row) for row in rows]
+    with pytest.raises(IndexError):
+        held[len(rows)]
+
+
+def test_rows_come_in_blocks() -> None:
+    held = Rows.of([place, str(place)] for place in range(1000))
+
+    blocks = list(held.blocks())
+    assert len(blocks) > 1
+    assert [number for numbers, _ in blocks for number in numbers] == list(range(1000))
+    assert held[999] == [999, "999"]
+
+
 @given(st.sets(ANY_TEXT, max_size=20), ANY_TEXT)
 def test_names_know_their_places_and_no_others(names: set[str], other: str) -> None:
     listed = list(names)
@@ -31,7 +52,7 @@ def test_names_know_their_places_and_no_others(names: set[str], other: str) -> N
 
 
 def test_by_shard_is_the_mapping_of_names_to_texts() -> None:
-    held = ByShard(Names(["two", "one"]), ["second", "first"])
+    held = ByShard(Names(["two", "one"]), Rows.of([["beside", "second"], ["beside", "first"]]), 1)
 
     assert held == {"two": "second", "one": "first"}
     assert list(held) == ["two", "one"]

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import features
-from features import key_tables, keys, nearest_rows, reading
+from features import keys, nearest_rows, reading
 from features.errors import PlaitError, ShardError, StoreError
 from features.shards import read_shard
 from features.store import Store
@@ -165,7 +165,6 @@ def test_few_files_stay_mapped_whatever_is_asked(copied: Path, store: Store, mon
     monkeypatch.setattr(nearest_rows, "_KEPT_TENSORS", 2)
     monkeypatch.setattr(nearest_rows, "_LOOP_PAYS_OFF", 0)
     monkeypatch.setattr(keys, "_FEW", 60)  # so that keys are searched for at first, and found in tables then
-    monkeypatch.setattr(key_tables, "_MOST_SLOTS", 40)
     bounded, whole = features.open(copied), store.get(KEYS, "image")
     expected = store.nearest("image", [1.0, 2, 3, 5], k=20)
 
