@@ -13,7 +13,7 @@ from features.keys import texts
 from features.order import EpochOrder
 from features.paging import PagedTexts, paged
 from features.reading import ShardReader
-from features.rev import digest_json, digest_pieces
+from features.rev import digest_pieces
 from features.view import DTYPES
 
 if TYPE_CHECKING:
@@ -55,12 +55,7 @@ class Batches:
         if twice := {name for name in names if names.count(name) > 1}:
             raise StoreError(f"views {', '.join(views)}: a batch would have {min(twice)!r} twice; leave one view out")
         self._rows_N = paged([rows_N], np.uint32 if reader.num_rows <= 1 << 32 else np.int64)
-        digests = [[shard.digest for shard in reader.shards], {name: dict(reader.view(name).digests) for name in views}]
-        pieces = (rows_N[start : start + _PIECE_ROWS] for start in range(0, len(rows_N), _PIECE_ROWS))
-        stored = digest_json(digests).encode()
-        self._selection = digest_pieces(
-            [(len(stored), [stored]), (8 * len(rows_N), (rows_P.astype("<i8").tobytes() for rows_P in pieces))]
-        )
+        self._selection = _digest(reader, views, rows_N)
         self.epoch = self._position = self._resume_at = 0
         self._open(reader)
 
@@ -189,6 +184,21 @@ def _parts(reader: ShardReader, name: str) -> list[str]:
     """The names of a view's arrays in a batch."""
     ends = ("", "_present", "_mask", "_times_s") if reader.view(name).is_sequence else ("", "_present")
     return [f"{name}{end}" for end in ends]
+
+
+def _digest(reader: ShardReader, views: Sequence[str], rows_N: np.ndarray) -> str:
+    """Of the files that are read and of the rows, piece by piece, since there may be many."""
+    names = "\n".join(views).encode()
+    stored = [reader.view(name).digests for name in views]
+    files = ([shard.digest, *(digests[shard.name] for digests in stored)] for shard in reader.shards)
+    rows = (rows_N[start : start + _PIECE_ROWS] for start in range(0, len(rows_N), _PIECE_ROWS))
+    return digest_pieces(
+        [
+            (len(names), [names]),
+            (len(reader.shards), (digest.encode() for digests in files for digest in digests)),
+            (len(rows_N), (rows_P.astype("<i8").tobytes() for rows_P in rows)),
+        ]
+    )
 
 
 def _keys_and_labels(reader: ShardReader) -> pa.Table:

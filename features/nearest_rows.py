@@ -19,7 +19,7 @@ METRICS = ("cosine", "dot")
 _PAIRS_AT_ONCE = 64  # in float64 they stay in the processor's cache
 _LOOP_PAYS_OFF = 1 << 26  # numbers: it saves 10 ms a search, and takes a second to load
 _LOOP_QUERIES = 8  # from about 12 on torch is faster
-_KEPT_TENSORS = 4096  # over the maps of shards
+_KEPT_TENSORS = 1024  # over the maps of shards, of some 2 kilobytes
 _UNKNOWN = -1.0
 
 

@@ -19,10 +19,10 @@ def digest_bytes(*parts: bytes | memoryview) -> str:
 
 
 def digest_pieces(parts: Iterable[tuple[int, Iterable[bytes | memoryview]]]) -> str:
-    """The same of parts that come piece by piece: of each its length in bytes, and the pieces."""
+    """The same of parts that come piece by piece: of each its length, in whatever unit, and the pieces."""
     sha = hashlib.sha256()
-    for num_bytes, pieces in parts:
-        sha.update(num_bytes.to_bytes(8, "little"))
+    for length, pieces in parts:
+        sha.update(length.to_bytes(8, "little"))
         for piece in pieces:
             sha.update(piece)
     return sha.hexdigest()[:DIGEST_CHARS]
