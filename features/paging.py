@@ -88,18 +88,17 @@ class PagedTexts:
         self._ends.append(np.zeros(1))
         self._num_letters = self._num_absent = 0
 
-    def append(self, texts: pa.ChunkedArray) -> None:
+    def append(self, texts: pa.Array) -> None:
         """Put some texts behind those that there are."""
-        for chunk in texts.chunks:
-            self._num_absent += chunk.null_count
-            self._present.append(chunk.is_valid().to_numpy(zero_copy_only=False))
-            held = chunk.fill_null("").cast(pa.large_string())
-            _, ends, letters = held.buffers()
-            ends_N = np.frombuffer(ends, np.int64, len(held) + 1, offset=8 * held.offset)
-            if letters:
-                self._letters.append(np.frombuffer(letters, np.uint8)[ends_N[0] : ends_N[-1]])
-            self._ends.append(self._num_letters + ends_N[1:] - ends_N[0])
-            self._num_letters += int(ends_N[-1] - ends_N[0])
+        self._num_absent += texts.null_count
+        self._present.append(texts.is_valid().to_numpy(zero_copy_only=False))
+        held = texts.fill_null("").cast(pa.large_string())
+        _, ends, letters = held.buffers()
+        ends_N = np.frombuffer(ends, np.int64, len(held) + 1, offset=8 * held.offset)
+        if letters:
+            self._letters.append(np.frombuffer(letters, np.uint8)[ends_N[0] : ends_N[-1]])
+        self._ends.append(self._num_letters + ends_N[1:] - ends_N[0])
+        self._num_letters += int(ends_N[-1] - ends_N[0])
 
     def array(self) -> pa.Array:
         """All texts; nothing can be appended then."""

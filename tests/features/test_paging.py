@@ -79,8 +79,7 @@ def test_what_no_file_can_be_made_for_is_held_in_memory(monkeypatch: pytest.Monk
 def test_paged_texts_are_those_that_were_given(parts: list[list[str | None]]) -> None:
     making = PagedTexts()
     for part in parts:
-        beside = pa.array(["beside", *part], pa.string())
-        making.append(pa.chunked_array([beside.slice(1)]))
+        making.append(pa.array(["beside", *part], pa.string()).slice(1))
 
     texts = making.array()
     texts.validate(full=True)
