@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from features.key_kernels import CLOSED, FEW_WORDS, NUM_SLOTS, fetch_keys, fill_table, find_keys
 from features.mapping import MappedVectors
-from features.paging import paged_zeros
+from features.paging import paged, paged_zeros
 
 ReadKeys = Callable[[int], pa.Array]
 """Gives the keys of a shard."""
@@ -34,17 +34,17 @@ class KeyTables:
         firsts = [_encode(key) for key in first_keys]
         skipped = _num_common(firsts[0], _encode(last_key))
         lengths_S = np.fromiter(map(len, firsts), np.int64, len(firsts))
-        self._text = np.frombuffer(b"".join(firsts) or b"\0", np.uint8)
+        self._text = paged([np.frombuffer(b"".join(firsts) or b"\0", np.uint8)], np.uint8)
         addresses_S = self._text.ctypes.data + np.cumsum(lengths_S) - lengths_S
         heads = b"".join(first[skipped:][:_WORD_BYTES].ljust(_WORD_BYTES, b"\0") for first in firsts)
         words_S = np.frombuffer(heads, ">u8").astype(np.uint64)
-        padded_S = np.append(words_S, np.full(FEW_WORDS, (1 << 64) - 1, np.uint64))  # a loop looks so far behind each
+        beyond = np.full(FEW_WORDS, (1 << 64) - 1, np.uint64)  # a loop looks so far behind each
         base, top = int(words_S[0]), int(words_S[-1])
         shift = max(0, (top - base).bit_length() - _NUM_BUCKETS.bit_length() + 1)
         edges = np.array([min(base + (bucket << shift), (1 << 64) - 1) for bucket in range(_NUM_BUCKETS)], np.uint64)
         buckets_B = np.append(np.searchsorted(words_S, edges), len(firsts))
-        places_S2 = np.stack([addresses_S, lengths_S], axis=1)
-        self._held = padded_S, buckets_B, places_S2
+        texts = np.stack([addresses_S, lengths_S], axis=1).reshape(-1)
+        self._held = paged([words_S, beyond], np.uint64), buckets_B, paged([texts], np.int64)
         words, buckets, places = (array.ctypes.data for array in self._held)
         self._firsts = (skipped, np.uint64(base), shift, words, _NUM_BUCKETS - 1, buckets, places)
         self._starts = starts

@@ -27,7 +27,7 @@ Batch = dict[str, Any]
 <view>_times_s: float64 [sample, time, 2], start and end in seconds from the start of the sample.
 """
 
-_PIECE_ROWS, _SHARDS_AT_ONCE = 1 << 16, 64
+_PIECE_ROWS = 1 << 16
 _Step = TypeVar("_Step")
 
 
@@ -203,11 +203,11 @@ def _digest(reader: ShardReader, views: Sequence[str], rows_N: np.ndarray) -> st
 
 def _keys_and_labels(reader: ShardReader) -> pa.Table:
     columns = {name: PagedTexts() for name in ("key", "label")}
-    for start in range(0, len(reader.shards), _SHARDS_AT_ONCE):
-        shards = range(start, min(start + _SHARDS_AT_ONCE, len(reader.shards)))
-        samples = pa.concat_tables(reader.open_samples(index).select(list(columns)) for index in shards)
+    for index in range(len(reader.shards)):
+        samples = reader.open_samples(index)
         for name, column in columns.items():
-            column.append(samples[name].combine_chunks())
+            for chunk in samples[name].chunks:
+                column.append(chunk)
     return pa.table({name: column.array() for name, column in columns.items()})
 
 

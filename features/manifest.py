@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from features.compact import ByShard, Columns, Names, Rows, Shards, listed_row
 from features.errors import StoreError
+from features.paging import paged
 from features.rev import DIGEST_CHARS, digest_bytes
 from features.shards import replacing
 from features.view import DTYPES, StoredView
@@ -143,7 +144,7 @@ def _manifest(content: Mapping[str, Any], rows: Sequence[Rows]) -> Manifest:
         num_rows += numbers
     held = Names(names)
     return Manifest(
-        shards=Shards(held, shards, np.array(num_rows, np.int64)),
+        shards=Shards(held, shards, paged([np.array(num_rows)], np.int64)),
         views={name: _view(view, held, rows) for name, view in content["views"].items()},
         steps=_typed(content["steps"], dict),
         rejects=_typed(content["rejects"], str),

@@ -89,16 +89,20 @@ class PagedTexts:
         self._num_letters = self._num_absent = 0
 
     def append(self, texts: pa.Array) -> None:
-        """Put some texts behind those that there are."""
-        self._num_absent += texts.null_count
-        self._present.append(texts.is_valid().to_numpy(zero_copy_only=False))
-        held = texts.fill_null("").cast(pa.large_string())
-        _, ends, letters = held.buffers()
-        ends_N = np.frombuffer(ends, np.int64, len(held) + 1, offset=8 * held.offset)
+        """Put some texts, of type string, behind those that there are."""
+        present_N = np.ones(len(texts), bool)
+        if texts.null_count:
+            present_N = texts.is_valid().to_numpy(zero_copy_only=False)
+            texts = texts.fill_null("")
+        _, ends, letters = texts.buffers()
+        ends_N = np.frombuffer(ends, np.int32, len(texts) + 1, offset=4 * texts.offset)
+        start, stop = int(ends_N[0]), int(ends_N[-1])
         if letters:
-            self._letters.append(np.frombuffer(letters, np.uint8)[ends_N[0] : ends_N[-1]])
-        self._ends.append(self._num_letters + ends_N[1:] - ends_N[0])
-        self._num_letters += int(ends_N[-1] - ends_N[0])
+            self._letters.append(np.frombuffer(letters, np.uint8, stop - start, offset=start))
+        self._ends.append(ends_N[1:] + np.int64(self._num_letters - start))
+        self._present.append(present_N)
+        self._num_letters += stop - start
+        self._num_absent += len(present_N) - int(np.count_nonzero(present_N))
 
     def array(self) -> pa.Array:
         """All texts; nothing can be appended then."""

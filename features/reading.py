@@ -43,7 +43,7 @@ class ShardReader:
         self.folder = files.folder
         self.views = manifest.views
         self.shards = manifest.shards.filled()
-        self.starts = np.append(0, np.cumsum(self.shards.num_rows))
+        self.starts = paged([np.zeros(1), np.cumsum(self.shards.num_rows)], np.int64)
         self._samples: Recent[int, pa.Table] = Recent(_KEPT_SAMPLES)
         self._columns: Recent[tuple[str, int], pa.Table] = Recent(_KEPT_COLUMNS)
         self._keys: Recent[int, pa.Array] = Recent(_KEPT_KEYS)
