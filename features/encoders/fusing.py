@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import torch
 from torch import nn
 
+from features.encoders.mkl import ROWS
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -27,7 +29,6 @@ _POINTWISE: dict[type[nn.Module], tuple[str, list[float]]] = {
 }
 """What oneDNN may do to each number that a convolution gives, and how it calls that."""
 _NOTHING = ("none", list[float]())
-_ROWS = 256  # of a batch, for which weights are laid out: MKL wants to know, and lays them out the same for any
 
 
 def fuse_convolutions(model: nn.Module, shape_CHW: tuple[int, ...]) -> None:
@@ -161,7 +162,7 @@ class _PackedLinear(nn.Module):
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.register_buffer("weight", linear.weight.detach())
-        self.register_buffer("packed", torch.ops.mkl._mkl_reorder_linear_weight(self.weight, _ROWS))
+        self.register_buffer("packed", torch.ops.mkl._mkl_reorder_linear_weight(self.weight, ROWS))
         self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
 
     def forward(self, units: Tensor) -> Tensor:

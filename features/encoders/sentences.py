@@ -110,7 +110,7 @@ def text_encoder(
         settings={"tokens": "each"} if is_each else options,
         weights_digest=weights_digest,
         modules=("sentences", *modules),
-        libraries=("sentence-transformers", "transformers", "tokenizers"),
+        libraries=("sentence-transformers", "transformers", "tokenizers", "numba"),
         bring=bring,
         about=about,
     )
