@@ -3,7 +3,7 @@
 import json
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, overload
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from features.paging import paged
 from features.shards import Shard
 
-_BLOCK_ROWS = 256  # are read at once
+_BLOCK_ROWS, _BLOCK_LETTERS = 256, 1 << 16  # are read at once
 _NEWLINE = 10
 
 Columns = tuple[tuple[Any, ...], ...]
@@ -20,11 +20,12 @@ Columns = tuple[tuple[Any, ...], ...]
 class Rows:
     """Rows of JSON, each read when it is asked for."""
 
-    def __init__(self, lines: bytes) -> None:
+    def __init__(self, lines: bytes | memoryview) -> None:
         """lines: with a row in each, and a comma behind it where another follows."""
         letters = np.frombuffer(lines, np.uint8)
-        ends = np.flatnonzero(letters == _NEWLINE) + 1
-        self._ends = paged([np.zeros(1, np.int64), ends], np.int64)
+        starts = range(0, len(letters), _BLOCK_LETTERS)
+        ends = (start + 1 + np.flatnonzero(letters[start : start + _BLOCK_LETTERS] == _NEWLINE) for start in starts)
+        self._ends = paged(chain([np.zeros(1)], ends), np.int64)
         self._lines = paged([letters], np.uint8)
 
     @classmethod

@@ -14,7 +14,7 @@ import pyarrow as pa
 from features.compact import ByShard, Columns, Names, Rows, Shards, listed_row
 from features.errors import StoreError
 from features.paging import paged
-from features.rev import DIGEST_CHARS, digest_bytes
+from features.rev import DIGEST_CHARS, digest_bytes, digest_pieces
 from features.shards import replacing
 from features.view import DTYPES, StoredView
 
@@ -104,7 +104,7 @@ def parse_manifest(text: bytes, folder: Path) -> Manifest:
             f"{path} has format {found}; this Plait reads format {FORMAT_VERSION}: install the matching one"
         )
     digest = str(content.get("digest"))
-    if digest_bytes(text.replace(digest.encode(errors="replace"), _NO_DIGEST.encode(), 1)) != digest:
+    if _digest_without(text, digest.encode(errors="replace")) != digest:
         raise StoreError(f"{path} is damaged or was edited: restore it with 'dvc checkout {folder}'")
     try:
         return _manifest(content, rows)
@@ -114,25 +114,33 @@ def parse_manifest(text: bytes, folder: Path) -> Manifest:
         ) from error
 
 
+def _digest_without(text: bytes, digest: bytes) -> str:
+    """What the digest of the text was before it was put into it."""
+    place, whole = text.find(digest), memoryview(text)
+    pieces: list[bytes | memoryview] = [whole[:place], _NO_DIGEST.encode(), whole[place + len(digest) :]]
+    return digest_pieces([(sum(map(len, pieces)), pieces)])
+
+
 def _parse(text: bytes) -> tuple[Any, list[Rows]]:
     """The JSON of a manifest, but for the rows of shards and files: {"rows": n} stands for the n-th of these."""
     rows: list[Rows] = []
-    head, views, tail = text.partition(b'\n "views": ')
-    parts = [*_without_rows(head, b'\n "shards": ', rows), views, *_without_rows(tail, b'\n   "files": ', rows)]
-    return json.loads(b"".join(parts)), rows
+    views = text.find(b'\n "views": ') % (len(text) + 1)  # at the end if there are none
+    head = _without_rows(text, range(views), b'\n "shards": ', rows)
+    tail = _without_rows(text, range(views, len(text)), b'\n   "files": ', rows)
+    return json.loads(b"".join([*head, *tail])), rows
 
 
-def _without_rows(text: bytes, name: bytes, rows: list[Rows]) -> Iterator[bytes]:
-    """The text without the rows that stand, a line for each, in lists of this name."""
+def _without_rows(text: bytes, part: range, name: bytes, rows: list[Rows]) -> Iterator[bytes]:
+    """A part of the text without the rows that stand, a line for each, in lists of this name."""
     indent = name[: name.index(b'"')]
-    place = 0
-    while (found := text.find(name + b"[\n", place)) >= 0:
+    place = part.start
+    while (found := text.find(name + b"[\n", place, part.stop)) >= 0:
         start = found + len(name) + 2
         end = text.index(indent + b"]", start)
         yield text[place : found + len(name)] + b'{"rows": %d}' % len(rows)
-        rows.append(Rows(text[start : end + 1]))
+        rows.append(Rows(memoryview(text)[start : end + 1]))
         place = end + len(indent) + 1
-    yield text[place:]
+    yield text[place : part.stop]
 
 
 def _manifest(content: Mapping[str, Any], rows: Sequence[Rows]) -> Manifest:
