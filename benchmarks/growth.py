@@ -23,8 +23,8 @@ _SIZES = (10_000, 100_000, 1_000_000)
 _OPENINGS = 9
 _GETS = 200
 _BATCHES = 50
-# Memory is not to grow. This much is no growth: what is kept of a store is half a kilobyte for each of at most 24,576 files
-# and some tables, and the allocator cannot give all back that was used for a moment.
+# Memory is not to grow. This much is no growth: what is kept of a store is half a kilobyte for each of at most 24,576
+# files and some tables, and the allocator cannot give all back that was used for a moment.
 _MOST_ADDED_MIB = 8
 
 
