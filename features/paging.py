@@ -76,7 +76,7 @@ class Pages:
             self._has_room = False
             if self._file:
                 with self._file as file:
-                    self._held = bytearray(os.pread(file.fileno(), self._written, 0)) + self._held
+                    self._held[:0] = file.read()  # from its beginning: what was written went to places of its own
                 self._file = None
 
 

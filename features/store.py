@@ -94,7 +94,8 @@ class Store:
         return pa.concat_tables(parts) if parts else empty_table(self.reader, views)
 
     def rows(self, *, split: str | None = None, where: str | None = None) -> np.ndarray:
-        """int64 [row], rising: places in key order of the samples of a split for which an SQL condition holds."""
+        """int64 [row], rising: places in key order of the samples of a split for which an SQL condition holds; not to
+        be written to."""
         if split is not None and split not in SPLITS:
             raise StoreError(f"split {split!r} is none of {', '.join(SPLITS)}{nearest(split, SPLITS)}")
         if where is None:

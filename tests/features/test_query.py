@@ -210,6 +210,17 @@ def test_sql_explains_what_is_wrong_in_one_line(store, query, message):
     assert "\n" not in str(error.value)
 
 
+def test_condition_that_fails_late_is_explained(tmp_path):
+    numbers = [str(number) for number in range(3000)]
+    samples = [{"key": f"{row:04}", "label": label} for row, label in enumerate([*numbers, "many"])]
+    build_store(tmp_path, samples, {}, shard_rows=500)
+    store = features.open(tmp_path)
+
+    assert store.rows(where="try_cast(label as int) >= 2000").tolist() == list(range(2000, 3000))
+    with pytest.raises(QueryError, match="Could not convert string 'many' to INT32.*the query was"):
+        store.rows(where="cast(label as int) >= 2000")
+
+
 def test_sql_names_a_broken_shard_only_when_its_view_is_asked(folder, tmp_path):
     views = {"image": {"vectors": [np.ones(2)] * 3}, "audio": {"vectors": [np.ones(2)] * 3}}
     build_store(tmp_path, [{"key": key} for key in "abc"], views)
