@@ -217,7 +217,7 @@ def test_condition_that_fails_late_is_explained(tmp_path):
     store = features.open(tmp_path)
 
     assert store.rows(where="try_cast(label as int) >= 2000").tolist() == list(range(2000, 3000))
-    with pytest.raises(QueryError, match="Could not convert string 'many' to INT32.*the query was"):
+    with pytest.raises(QueryError, match=r"Could not convert string 'many' to INT32.*the query was"):
         store.rows(where="cast(label as int) >= 2000")
 
 
