@@ -142,6 +142,20 @@ def test_shorten_leaves_a_network_that_then_gives_something_else(monkeypatch):
     assert not is_short(shortened(tiny(BertModel, BertConfig)))
 
 
+ASKED: dict[str, Callable[[Any], Tensor]] = {
+    "pooled": lambda output: output.pooler_output,
+    "pooled by name": lambda output: output["pooler_output"],
+    "first states": lambda output: output["hidden_states"][0],
+}
+
+
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
+def test_shorten_leaves_a_network_that_is_asked_for_more_than_last_states(asked):
+    holder = nn.ModuleList([tiny(BertModel, BertConfig, output_hidden_states=True)])
+    shorten_layers(holder, lambda: asked(holder[0](input_ids=IDS_BT, attention_mask=MASK_BT)))
+    assert not is_short(holder)
+
+
 def test_shorten_leaves_networks_where_there_is_no_mkl(monkeypatch, tmp_path):
     monkeypatch.setattr(mkl, "_LIBRARY", tmp_path / "libtorch_cpu.so")
     assert not is_short(shortened(tiny(BertModel, BertConfig)))
