@@ -98,9 +98,9 @@ def test_processes_that_are_forked_find_what_each_of_them_has_opened() -> None:
         assert found[0].tolist() == list(range(1000))
 
     tables.find("0005\n0305", 2, arrays.__getitem__)
-    other = get_context("fork").Process(target=find_all)
+    other = get_context("fork").Process(target=find_all, daemon=True)
     other.start()
-    other.join()
+    other.join(60)
     assert other.exitcode == 0
     find_all()
     find_all()
