@@ -25,7 +25,7 @@ _GETS = 200
 _BATCHES = 50
 # Memory is not to grow. This much is no growth: what is kept of a store is half a kilobyte for each of at most 24,576
 # files and some tables, and the allocator cannot give all back that was used for a moment.
-_MOST_ADDED_MIB = 8
+_MOST_ADDED_MIB = 4
 
 
 def growth(folder: Path, *, quick: bool) -> Iterator[Measure]:

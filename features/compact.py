@@ -54,7 +54,7 @@ class Rows:
 
 
 class Texts:
-    """Texts in one piece of memory: each takes some bytes beside its letters, and not fifty."""
+    """Texts one behind the other, in pages: each takes some bytes beside its letters, and not fifty."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         encoded = [text.encode(errors="surrogatepass") for text in texts]  # as JSON may have them

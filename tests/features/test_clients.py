@@ -130,7 +130,7 @@ def test_duckdb_reads_an_export(store: features.Store, tmp_path: Path) -> None:
 
 def test_duckdb_reads_the_shards_through_pyarrow(store: features.Store) -> None:
     samples = ds.dataset(shards(store, "samples"), format="ipc")  # noqa: F841  # DuckDB finds it by its name
-    sound = ds.dataset(shards(store, "sound"), format="ipc")  # noqa: F841
+    sound = ds.dataset(shards(store, "sound"), format="ipc")  # noqa: F841  # as above
     query = "select key, embedding from samples join sound using (key) where split = 'val' and label = 'word'"
     found = dict(duckdb.sql(query).fetchall())
 
