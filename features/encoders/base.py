@@ -100,7 +100,7 @@ class Encoder(Protocol):
         """How many units of this shape are in a batch."""
 
     def load(self, device: str) -> None:
-        """Bring the model into memory, once per process; "cpu" or "cuda"."""
+        """Bring the model into memory, once per process; "cpu", or "cuda:0" and so on."""
 
     def prepare(self, media: Media) -> Prepared:
         """Decode and shape one sample; called from several threads, after load(). Raises MediaError if it cannot."""

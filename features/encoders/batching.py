@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from features.encoders.base import Encoded, Encoder
+from features.encoders.gpu import gpu_failure, is_gpu_failure
 from features.encoders.memory import is_out_of_memory
 from features.errors import EncoderError
 from features.reasons import MediaError, Reason
@@ -147,6 +148,8 @@ def encode_units(encoder: Encoder, units: Sequence[np.ndarray], size: BatchSize)
             _free_memory()
             size.lower(shape, asked)
             return encode_units(encoder, units, size)
+        if is_gpu_failure(error):
+            raise gpu_failure(error) from error
         if len(units) == 1:
             return [_blamed(error)]
         return _in_halves(encoder, units, size)
@@ -174,6 +177,11 @@ def encode_each(encoder: Encoder, units: Sequence[np.ndarray], size: BatchSize) 
             if all(is_finite(np.ascontiguousarray(output, np.float32)) for output in outputs):
                 return list(outputs)
     return [outcome for unit in units for outcome in encode_units(encoder, [unit], size)]
+
+
+def is_too_large(outcome: Outcome) -> bool:
+    """Whether there was no memory for a unit, alone in its batch."""
+    return isinstance(outcome, MediaError) and outcome.reason == Reason.TOO_LARGE
 
 
 def _in_halves(encoder: Encoder, units: Sequence[np.ndarray], size: BatchSize) -> list[Outcome]:

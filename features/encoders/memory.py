@@ -7,8 +7,12 @@ from contextlib import contextmanager
 from features.errors import EncoderError
 from features.view import StoredView, View
 
-# Of torch, on a CPU, by itself and through the kernel, or for more than it can count; and of OpenCV.
-_SAID = ("can't allocate memory", "Cannot allocate memory", "size calculation overflowed", "Insufficient memory")
+_SAID = (
+    # Of torch, on a CPU, by itself and through the kernel, or for more than it can count; and of OpenCV.
+    *("can't allocate memory", "Cannot allocate memory", "size calculation overflowed", "Insufficient memory"),
+    # Of CUDA, beside torch's own allocator: for pinned memory, and for what its libraries work in.
+    *("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "ALLOCATION_FAILED"),
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _SHARED_MODULES = ("network", "batching", "pooling")
 _DECIDE_NOTHING = frozenset(
-    f"features.{name}" for name in ("errors", "reasons", "rev", "view", "encoders.session", "encoders.timing")
+    f"features.{name}"
+    for name in ("errors", "reasons", "rev", "view", "encoders.gpu", "encoders.session", "encoders.timing")
 )
 
 

@@ -2,10 +2,8 @@
 
 import os
 import pickle
-import queue
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,8 +13,10 @@ from itertools import islice
 from typing import Any
 
 from features.encoders.base import Encoded, Encoder, Media
-from features.encoders.batching import BatchSize, Lanes, Outcome, Place, Sample, encode_each, encode_units
+from features.encoders.batching import BatchSize, Lanes, Place, Sample, encode_each, encode_units
+from features.encoders.gpu import gpu_failure, is_gpu_failure
 from features.encoders.memory import is_out_of_memory, memory_failures
+from features.encoders.models import Encode, Models
 from features.encoders.timing import Clock, Times
 from features.reasons import MediaError, Reason
 
@@ -27,18 +27,8 @@ _QUEUED_BATCHES = 2  # that wait for each thread that runs the model
 _THREADS_A_GPU = 2  # one fills and copies its batch while the other's is computed
 _ALONE_BYTES = 8 << 20  # of units that one thread holds to encode them in one go: long clips go one by one
 
-Encode = Callable[[Encoder, Sequence[Any], BatchSize], list[Outcome]]
-"""encode_units or encode_each."""
 Read = Callable[[], Media]
 """Reads a sample's media; called on a decoding thread."""
-
-
-class _Model:
-    """A copy of the model, for one thread at a time."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        self.encoder = encoder
-        self.free_since_s: float | None = None  # None before its first batch
 
 
 class Session:
@@ -56,16 +46,13 @@ class Session:
         self._encoder = encoders[0]
         self.batch_size = BatchSize(self._encoder)
         self.times = Times()
-        self._models: queue.SimpleQueue[_Model] = queue.SimpleQueue()
-        for encoder in encoders:
-            self._models.put(_Model(encoder))
+        self._models = Models(encoders)
         self._decoders = ThreadPoolExecutor(num_decoders, "decode", initializer=_use_one_thread)
         self._runners = ThreadPoolExecutor(len(encoders), "model", initializer=_use_own_streams)
         self._room = threading.BoundedSemaphore((1 + _QUEUED_BATCHES) * len(encoders))
         self._is_cpu = is_cpu
         self._at_once = min(_AT_ONCE[modality] for modality in self._encoder.inputs)
         self._lanes = Lanes()
-        self._num_models = len(encoders)
         self._lock = threading.Lock()  # guards all below, the lanes and the samples
         self._num_feeds = 0
         self._waiting: set[threading.Condition] = set()  # feeds that can do nothing before their next sample is done
@@ -187,19 +174,14 @@ class Session:
 
     def _run(self, batch: list[Place], encode: Encode) -> None:
         """Encode units; on a thread of the model."""
-        model = self._models.get()
         try:
-            started_s = time.perf_counter()
-            waited_s = 0.0 if model.free_since_s is None else started_s - model.free_since_s
-            outcomes = encode(model.encoder, [place.unit for place in batch], self.batch_size)
-            model.free_since_s = time.perf_counter()
+            outcomes, spent_s = self._models.run(encode, [place.unit for place in batch], self.batch_size)
         finally:
-            self._models.put(model)
             self._room.release()
         with self._lock:
             for place, outcome in zip(batch, outcomes, strict=True):
                 place.sample.take(place.index, outcome)
-            self.times.add({"model": model.free_since_s - started_s, "wait": waited_s})
+            self.times.add(spent_s)
 
     def _end(self, samples: list[Sample], future: "Future[None]") -> None:
         """Note that work on the samples has ended, and what it raised, and wake those who wait."""
@@ -233,7 +215,7 @@ class Session:
                 self._waiting.remove(woken)
                 if sample.is_done:
                     return
-                batches = self._lanes.take(sample, self._num_models)
+                batches = self._lanes.take(sample, self._models.number)
                 self._num_busy += 1  # so that nobody else finds everything stuck before these have begun
             for batch in batches:
                 self._launch(batch)
@@ -271,15 +253,20 @@ def encode_samples(
 
 def open_session(encoder: Encoder, device: str, *, threads: int) -> Session:
     """A session over the model, loaded: on a CPU so many threads run one copy of it, and each GPU has its own, run by
-    two."""
+    two. Raises EncoderError if a GPU failed."""
     if device != "cuda":
         encoder.load(device)
         return Session([encoder] * threads, num_decoders=threads, is_cpu=True)
     import torch
 
     copies = [pickle.loads(pickle.dumps(encoder)) for _ in range(max(1, torch.cuda.device_count()))]
-    for index, copy in enumerate(copies):
-        copy.load(f"cuda:{index}")
+    try:
+        for index, copy in enumerate(copies):
+            copy.load(f"cuda:{index}")
+    except RuntimeError as error:
+        if is_gpu_failure(error):
+            raise gpu_failure(error) from error
+        raise
     return Session(copies * _THREADS_A_GPU, num_decoders=max(threads, len(os.sched_getaffinity(0))))
 
 

@@ -18,12 +18,28 @@ def caused(cause: Exception) -> EncoderError:
     return error
 
 
-@pytest.mark.parametrize("error", [MemoryError(), OF_TORCH, torch.OutOfMemoryError("CUDA"), caused(OF_TORCH)])
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(MemoryError(), OF_TORCH, torch.OutOfMemoryError("CUDA"), caused(OF_TORCH)),
+        torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be reported later"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+    ],
+)
 def test_is_out_of_memory_knows_what_libraries_raise(error: Exception) -> None:
     assert is_out_of_memory(error)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), caused(ValueError("no model")), OSError(2, "gone")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("shapes differ"),
+        torch.AcceleratorError("CUDA error: gone"),
+        caused(ValueError("no model")),
+        OSError(2, "gone"),
+    ],
+)
 def test_is_out_of_memory_is_nothing_else(error: Exception) -> None:
     assert not is_out_of_memory(error)
 

@@ -31,7 +31,9 @@ def exact() -> np.ndarray:
     return encode_texts(make_encoder(view_of("text", "minilm")))
 
 
-@pytest.mark.parametrize(("precision", "least"), [("bfloat16", 0.999), ("int8", 0.95)])
+@pytest.mark.parametrize(
+    ("precision", "least"), [("bfloat16", 0.999), pytest.param("int8", 0.95, marks=pytest.mark.no_simulated_gpu)]
+)
 def test_a_lower_precision_is_close_to_float32_and_another_feature(
     exact: np.ndarray, precision: str, least: float
 ) -> None:
@@ -54,6 +56,7 @@ def test_an_encoder_without_a_network_has_no_such_options(modality: str, encoder
         make_encoder(view_of(modality, encoder, **option))
 
 
+@pytest.mark.no_simulated_gpu
 def test_int8_is_refused_where_no_layer_is_linear() -> None:
     encoder = make_encoder(view_of("image", "efficientnet-lite0", size_px=32, precision="int8"))
     with pytest.raises(EncoderError, match="linear layers, and this one has none: choose 'bfloat16'"):
@@ -70,6 +73,7 @@ def test_what_is_said_of_a_default_changes_nothing() -> None:
     assert said == make_encoder(view_of("text", "minilm")).definition()
 
 
+@pytest.mark.no_simulated_gpu
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_network_gives_nearly_the_same() -> None:
     torch.manual_seed(0)
