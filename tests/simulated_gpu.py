@@ -17,6 +17,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+import torch._dynamo  # which looks at functions of torch once, and not at what stands in for them
 import torch.utils._device
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
@@ -29,7 +30,7 @@ _PRODUCTS = {
     getattr(_aten, name)
     for name in (
         *("mm", "addmm", "bmm", "baddbmm", "linear", "matmul", "einsum", "scaled_dot_product_attention"),
-        *("convolution", "conv1d", "conv2d", "conv3d"),
+        *("convolution", "conv1d", "conv2d", "conv3d", "lstm", "gru"),
     )
 }
 

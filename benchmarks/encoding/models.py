@@ -40,12 +40,21 @@ class Network(Protocol):
 
 
 def load_shaper(task: Task) -> Shaper:
-    return _SHAPERS[task.modality]()
+    return _PictureShaper(task.random_timm) if task.random_timm else _SHAPERS[task.modality]()
 
 
 def load_network(task: Task) -> Network:
     """The task's model in memory."""
-    return _PicturesOnDevice(task.device) if task.is_for_gpu else _NETWORKS[task.modality]()
+    return _PicturesOnDevice(task) if task.is_for_gpu else _NETWORKS[task.modality]()
+
+
+def random_model(name: str) -> Any:
+    """The timm model without a classifier, of random weights that are always the same."""
+    import timm
+    import torch
+
+    torch.manual_seed(0)
+    return timm.create_model(name, pretrained=False, num_classes=0)
 
 
 class _SentenceShaper:
@@ -78,11 +87,11 @@ class _Sentences:
 
 
 class _PictureShaper:
-    def __init__(self) -> None:
+    def __init__(self, name: str = _PICTURES) -> None:
         import timm
         from timm.data import create_transform, resolve_data_config
 
-        self.transform = create_transform(**resolve_data_config(timm.get_pretrained_cfg(_PICTURES).to_dict()))
+        self.transform = create_transform(**resolve_data_config(timm.get_pretrained_cfg(name).to_dict()))
 
     def prepare(self, path: Path) -> Prepared:
         return Prepared(self.transform(Image.open(path).convert("RGB")), 1)
@@ -113,16 +122,19 @@ class _Pictures:
 
 
 class _PicturesOnDevice(_Pictures):
-    """The same in as plain float32 as Plait's."""
+    """The same, or a model of random weights, in as plain float32 as Plait's."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, task: Task) -> None:
         import torch
 
-        super().__init__()
+        if task.random_timm:
+            self.model = random_model(task.random_timm).eval().to(memory_format=torch.channels_last)
+        else:
+            super().__init__()
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
-        self.device = device
-        self.model.to(device)
+        self.device = task.device
+        self.model.to(self.device)
 
     def encode(self, pixels_BCHW: Any) -> np.ndarray:
         import torch

@@ -10,7 +10,8 @@ class Task:
     """One model over one kind of media; view: what params.yaml would declare.
 
     number, quick_number: of samples, in a full run and in a quick one; batch_size: where a way leaves it to its user;
-    is_for_gpu: whether the model runs on a GPU, or in a quick run where there is none on the CPU in its place.
+    is_for_gpu: whether the model runs on a GPU, or in a quick run where there is none on the CPU in its place, unless
+    it needs_gpu; random_timm: the timm model whose weights are random ones, if it is one.
     """
 
     name: str
@@ -20,6 +21,8 @@ class Task:
     view: dict[str, Any]
     batch_size: int = 32
     is_for_gpu: bool = False
+    needs_gpu: bool = False
+    random_timm: str | None = None
 
     @property
     def device(self) -> str:
@@ -30,7 +33,8 @@ class Task:
         return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-_ON_GPU = {"encoder": "efficientnet-lite0", "options": {"batch_size": 64}}
+_VIT = "vit_base_patch16_224"
+_ON_GPU = {"options": {"batch_size": 64}}
 TASKS = {
     task.name: task
     for task in (
@@ -38,7 +42,21 @@ TASKS = {
         Task("EfficientNet-Lite0, JPEGs", "image", 5_000, 100, {"encoder": "efficientnet-lite0"}),
         Task("log-mel and MFCC, clips", "audio", 5_000, 1_000, {"encoder": "logmel-mfcc", "pooling": "mean_std"}),
         Task("EfficientNet-Lite0, frames of clips", "video", 200, 8, {"encoder": "efficientnet-lite0"}, 4),
-        Task("EfficientNet-Lite0, JPEGs, on a GPU", "image", 5_000, 128, _ON_GPU, 64, is_for_gpu=True),
+        # One that waits for decoding, and one as large as most that are worth a GPU.
+        Task(
+            "EfficientNet-Lite0, JPEGs, on a GPU",
+            "image",
+            *(5_000, 128, {"encoder": "efficientnet-lite0", **_ON_GPU}, 64),
+            is_for_gpu=True,
+        ),
+        Task(
+            "ViT-B/16, JPEGs, on a GPU",
+            "image",
+            *(5_000, 256, {"encoder": f"timm:{_VIT}", **_ON_GPU}, 64),
+            is_for_gpu=True,
+            needs_gpu=True,
+            random_timm=_VIT,
+        ),
     )
 }
 
