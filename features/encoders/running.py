@@ -21,8 +21,8 @@ _DEVICES = {"float16": "cuda", "int8": "cpu"}  # where a precision is for one ki
 @dataclass(frozen=True)
 class Running:
     """precision: of the network's products. bfloat16 and float16 by torch's autocast, which keeps what needs it in
-    float32; int8 by its dynamic quantisation of linear layers. compile: whether torch.compile makes kernels for each
-    shape of batch first, which takes a minute and a C++ compiler. channels_last: whether a network of images has the
+    float32; int8 by its dynamic quantisation of linear layers. compile: whether torch.compile makes kernels of it
+    first, which takes up to a minute and a C++ compiler: for all shapes of batches or, of images, for the one. channels_last: whether a network of images has the
     channels last in memory, the layout that convolutions are fastest in; others have no such layout."""
 
     precision: str = "float32"
@@ -75,7 +75,8 @@ class Running:
                 fuse_convolutions(model, image_CHW)
             _lay_out(model, torch.channels_last if self.channels_last else torch.contiguous_format)
         if self.compile:
-            forward = torch.compile(forward, dynamic=False)
+            # Images have one shape. For each of many torch would compile anew and, after eight, no more without a word.
+            forward = torch.compile(forward, dynamic=image_CHW is None)
         if self.precision not in ("bfloat16", "float16"):
             return forward
         dtype = getattr(torch, self.precision)
