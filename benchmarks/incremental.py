@@ -53,6 +53,7 @@ class CountingEncoder:
     name: str
     log: Path
     inputs: frozenset[str] = frozenset({"text"})
+    is_on_cpu: bool = True
     batch_size: int = 64
     dim: int = DIM
     _file: int = field(default=-1, init=False)

@@ -51,7 +51,11 @@ class ViewPlan:
 
 
 def define_view(view: View, encoder: Encoder, device: str) -> DefinedView:
-    """The view with its rev. Needs no model in memory. Raises EncoderError if it pins other weights than are here."""
+    """The view with its rev. Needs no model in memory. Raises EncoderError if it pins other weights than are here.
+
+    device: where encoders run that have a use for it.
+    """
+    device = "cpu" if encoder.is_on_cpu else device
     # The device is part of the rev: a GPU rounds otherwise, so its rows are other bytes.
     definition = {**encoder.definition(), "device": device, "worker": stage_code("pipelines.view_worker")}
     check_pin(view, definition["weights_digest"])

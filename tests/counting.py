@@ -43,6 +43,7 @@ class CountingEncoder:
     nondeterministic: str | None = None
     inputs: frozenset[str] = frozenset({"text"})
     batch_size: int = 4
+    is_on_cpu: bool = False
     most_units: int = 4  # that memory holds
     side: int = 0  # of the square of numbers that the model is
     dim: int = DIM

@@ -83,6 +83,8 @@ class Encoder(Protocol):
 
     inputs: frozenset[str]
     batch_size: int
+    is_on_cpu: bool
+    """Whether processors do all of it, whatever the device: with a GPU and without one its rows are the same."""
     about: dict[str, Any]
     """What it takes and gives, for people, as far as that is known without a model in memory: rate_hz of audio,
     size_px of images, max_tokens of texts, frames of clips; dim of its vectors and vectors_hz, how many a second."""

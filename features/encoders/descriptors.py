@@ -36,6 +36,7 @@ def descriptor_encoder(
         libraries=("opencv-python-headless", "pillow"),
         bring=partial(_bring, prepare, about["dim"]),
         about=about,
+        is_on_cpu=True,
     )
 
 

@@ -51,7 +51,7 @@ class NetworkEncoder:
 
     settings: what of its output neither weights nor code decide; modules: those of this package that compute it.
     batch_tokens: where it is above 0, a batch has as many units as have so many tokens together, and not batch_size.
-    running: how the network is run; whoever makes the encoder leaves it to make_encoder().
+    is_on_cpu: see Encoder. running: how the network is run; whoever makes the encoder leaves it to make_encoder().
     """
 
     name: str
@@ -64,6 +64,7 @@ class NetworkEncoder:
     bring: Callable[[str], Network]
     about: dict[str, Any] = field(default_factory=dict)
     batch_tokens: int = 0
+    is_on_cpu: bool = False
     running: Running = field(default_factory=Running)
     _network: Network | None = field(default=None, init=False)
     _device: str = field(default="cpu", init=False)

@@ -22,8 +22,9 @@ _DEVICES = {"float16": "cuda", "int8": "cpu"}  # where a precision is for one ki
 class Running:
     """precision: of the network's products. bfloat16 and float16 by torch's autocast, which keeps what needs it in
     float32; int8 by its dynamic quantisation of linear layers. compile: whether torch.compile makes kernels of it
-    first, which takes up to a minute and a C++ compiler: for all shapes of batches or, of images, for the one. channels_last: whether a network of images has the
-    channels last in memory, the layout that convolutions are fastest in; others have no such layout."""
+    first, which takes up to a minute and a C++ compiler: for all shapes of batches or, of images, for the one.
+    channels_last: whether a network of images has the channels last in memory, the layout that convolutions are
+    fastest in; others have no such layout."""
 
     precision: str = "float32"
     compile: bool = False

@@ -48,6 +48,7 @@ def make_wordllama(model: str, view: View) -> Encoder:
         libraries=("tokenizers",),
         bring=partial(_bring, is_each),
         about={"dim": _DIM},
+        is_on_cpu=True,
     )
 
 

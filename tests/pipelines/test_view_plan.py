@@ -82,6 +82,16 @@ def test_a_rev_covers_device_code_and_libraries() -> None:
         assert SOUND.rev({**cpu.definition, part: digest_json(part)}) != cpu.rev
 
 
+@pytest.mark.parametrize(
+    ("modality", "encoder"),
+    [("text", "wordllama"), ("image", "hog"), ("image", "colour-histogram"), ("video", "optical-flow")],
+)
+def test_a_rev_is_the_same_with_a_gpu_where_the_encoder_has_no_use_for_one(modality: str, encoder: str) -> None:
+    cpu, cuda = (define(View(name="view", input=modality, encoder=encoder), device) for device in ("cpu", "cuda"))
+    assert cpu.rev == cuda.rev
+    assert cuda.device == "cpu"
+
+
 @pytest.mark.parametrize("options", [{}, {"rate_hz": 16000}])
 def test_a_rev_stays_when_an_option_says_the_default(options: dict[str, Any]) -> None:
     assert define(View(name="sound", input="audio", encoder="logmel-mfcc", options=options)).rev == define(SOUND).rev
