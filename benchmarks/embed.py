@@ -184,17 +184,20 @@ class Comparison:
         if self.task.device != "cuda":
             return Measure(name, None, "n/a: no GPU, so all ran on the CPU")
         if None in percents:
-            return Measure(name, None, "unknown: pip install nvidia-ml-py")
+            return Measure(name, None, "unknown: it wants nvidia-ml-py and a whole GPU")
         if not is_model_slower:  # it waits for decoding, whatever is done
             return Measure(name, median(percents), "percent")
         return at_least(name, median(percents), "percent", 90)
 
 
 def _environment() -> dict[str, str]:
-    """That of all ways: each uses all processors as it does by default, and asks the network for nothing."""
+    """That of all ways: each uses all processors as it does by default, one GPU, and asks the network for nothing."""
     silent = {"RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "true"}
     # Some start processes of their own, which know no path that a script adds.
     here = Path(__file__).parent
+    # The bare loop has a use for one GPU alone, the first of those that are allowed.
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
+    silent |= {"CUDA_VISIBLE_DEVICES": gpu}
     merged = {**os.environ, **ENVIRONMENT, **silent, "PYTHONPATH": f"{here}:{here.parent}"}
     del merged["OMP_NUM_THREADS"]
     return merged

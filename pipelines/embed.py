@@ -38,10 +38,13 @@ _NEW_MANIFEST = ".manifest.new"
 # Texts come in many lengths, and a batch takes one: the rows of so many shards fill the batches of rare ones, too. They
 # are little in memory, unlike images and sounds, which have few shapes.
 _TEXT_SHARDS_AT_ONCE = 32
+_SHARDS_A_GPU = 4  # so that there are batches for it while a shard is written and the next one opened
 _CUDA_CAVEAT = (
     "computed on CUDA: batches have fixed shapes, so bytes should repeat on one model of GPU with one version of each "
-    "library, which is not proven; another GPU, whose rev is the same, may round otherwise"
+    "library, which is not proven, if it has memory to spare, for with little cuDNN takes other kernels; another GPU, "
+    "whose rev is the same, may round otherwise"
 )
+_HALVED = "memory did not suffice for whole batches, so some were divided by"
 
 
 def embed(params: EmbedParams, before: Sequence[Path], folder: Path, beam: BeamParams, *, ingest: Path) -> None:
@@ -187,12 +190,23 @@ def _run_plan(plan: ViewPlan, beam: BeamParams) -> tuple[dict[str, Shard], list[
     worker = EncodeShard(
         defined.view, defined.encoder, defined.device, defined.rev, digest, dim=plan.dim, threads=beam.threads
     )
-    is_light = defined.view.input == "text" and defined.view.pooling != "sequence"
-    at_once = max(_TEXT_SHARDS_AT_ONCE, beam.threads) if is_light else None
+    at_once = _shards_at_once(defined, beam.threads)
     todo = {task.file for task in plan.tasks if not is_finished(task)}
     records = run_job(worker, plan.tasks, known={}, params=beam, label=f"embed {defined.view.name}", at_once=at_once)
     say_account(plan, [record for record in records if record.shard.file in todo])
     return plan.kept | {record.shard.file: record.shard for record in records}, records
+
+
+def _shards_at_once(defined: DefinedView, threads: int) -> int:
+    """How many shards are at work together, so that their samples fill the batches of the model."""
+    at_once = threads
+    if defined.view.input == "text" and defined.view.pooling != "sequence":
+        at_once = max(at_once, _TEXT_SHARDS_AT_ONCE)
+    if defined.device == "cuda":
+        import torch  # which whoever chose this device has imported
+
+        at_once = max(at_once, _SHARDS_A_GPU * torch.cuda.device_count())
+    return at_once
 
 
 def _stored_view(plan: ViewPlan, shards: dict[str, Shard], folder: Path, *, num_present: int) -> StoredView:
@@ -221,13 +235,14 @@ def _stored_view(plan: ViewPlan, shards: dict[str, Shard], folder: Path, *, num_
 def _with_caveat(view: StoredView, num_halvings: int, published: Published) -> StoredView:
     """The view with what its rows, old and new, owe to smaller batches than it declares."""
     before = published.views.get(view.name)
+    halved = ""
     if num_halvings:
-        caveat = f"memory did not suffice for whole batches, so some were divided by {1 << num_halvings}"
+        halved = f"{_HALVED} {1 << num_halvings}"
     elif before is not None and before.rev == view.rev:
-        caveat = before.caveat or ""
-    else:
+        halved = "".join((before.caveat or "").partition(_HALVED)[1:])
+    if not halved:
         return view
-    return replace(view, deterministic=not caveat, caveat=caveat or None) if view.deterministic else view
+    return replace(view, deterministic=False, caveat="; ".join(filter(None, (view.caveat, halved))))
 
 
 def _dim(schema: pa.Schema, view: View) -> int:

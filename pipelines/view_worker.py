@@ -1,5 +1,6 @@
 """The worker of embed: one shard of one view, from media or from rows that are stored already."""
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -117,6 +118,9 @@ class EncodeShard:
     def _open_session(self) -> Session:
         """A session over the loaded model. Raises EncoderError if the weights are others than when the run began, or
         memory does not hold the model."""
+        # Beam keeps the session of the view before until this one is there, and memory may not hold both models.
+        Shared().acquire(_Nothing)
+        gc.collect()  # networks refer to themselves
         if self.encoder.definition()["weights_digest"] != self.weights_digest:
             raise EncoderError(
                 f"view {self.view.name!r}: the weights of {self.view.encoder!r} changed since the run began: run again"
@@ -177,6 +181,10 @@ def _copy(copies: Sequence[Copies], rows: list[Row | None]) -> None:
             raise ShardError(f"shard {path} is not what the manifest says: delete it and run 'dvc repro'")
         for target, row in zip(copy.targets_N.tolist(), stored_rows(read_shard(path), copy.rows_N), strict=True):
             rows[target] = row
+
+
+class _Nothing:
+    """What holds no model."""
 
 
 def _identities(samples: Samples, modality: str) -> tuple[list[str], list[str | None]]:

@@ -37,7 +37,8 @@ def _simulated_gpu(request: pytest.FixtureRequest) -> Iterator[None]:
     from features.encoders.network import NetworkEncoder
 
     load = NetworkEncoder.load
-    with pytest.MonkeyPatch.context() as patch, simulated_gpus() as gpus:
-        patch.setattr(NetworkEncoder, "load", lambda encoder, _device: load(encoder, "cuda:0"))
+    with pytest.MonkeyPatch.context() as patch, simulated_gpus(2) as gpus:
+        # The second, for what forgets to say which goes to the first.
+        patch.setattr(NetworkEncoder, "load", lambda encoder, _device: load(encoder, "cuda:1"))
         yield
         assert gpus.launched, "no encoder was loaded on the simulated GPU"

@@ -8,9 +8,6 @@ fast a GPU is, and the last bits of what it gives, are its own.
 
 from __future__ import annotations
 
-import threading
-import weakref
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -19,6 +16,7 @@ from unittest.mock import patch
 import torch
 import torch._dynamo  # which looks at functions of torch once, and not at what stands in for them
 import torch.utils._device
+from simulated_machine import Event, Gpus, SimulatedTensor, Stream, machine, numbered, running
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -35,70 +33,16 @@ _PRODUCTS = {
 }
 
 
-class Gpus:
-    """memory_bytes: of each GPU, None for no end.
-
-    launched: how many kernels each has run; streams: those that threads have had made.
-    """
-
-    def __init__(self, number: int, memory_bytes: int | None) -> None:
-        self.number, self.memory_bytes = number, memory_bytes
-        self.launched: Counter[int] = Counter()
-        self.streams: list[int] = []
-        self._failure: Exception | None = None
-        self._spared = 0  # kernels that still run
-        self._lock = threading.RLock()
-        self._sharers: Counter[tuple[int, int]] = Counter()  # of a storage, by GPU and address
-        self._taken_bytes: Counter[int] = Counter()
-
-    def fail(self, error: Exception, *, after: int = 0) -> None:
-        """Let every kernel raise the error, once so many have run."""
-        self._failure, self._spared = error, after
-
-    def recover(self) -> None:
-        self._failure = None
-
-    def launch(self, index: int) -> None:
-        with self._lock:
-            if self._failure is not None and self._spared == 0:
-                raise self._failure
-            self._spared -= 1
-            self.launched[index] += 1
-
-    def hold(self, tensor: OnGpu) -> None:
-        """Take memory for a tensor until it is gone. Raises torch.OutOfMemoryError."""
-        storage, index = tensor.held.untyped_storage(), tensor.device.index
-        with self._lock:
-            if not self._sharers[index, storage.data_ptr()]:
-                if self.memory_bytes is not None and self._taken_bytes[index] + storage.nbytes() > self.memory_bytes:
-                    raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {storage.nbytes()} bytes")
-                self._taken_bytes[index] += storage.nbytes()
-            self._sharers[index, storage.data_ptr()] += 1
-        weakref.finalize(tensor, self._let_go, index, storage)
-
-    def _let_go(self, index: int, storage: Any) -> None:
-        with self._lock:
-            self._sharers[index, storage.data_ptr()] -= 1
-            if not self._sharers[index, storage.data_ptr()]:
-                self._taken_bytes[index] -= storage.nbytes()
-
-
-class Stream(int):
-    """A stream of the GPU of this number."""
-
-
-class OnGpu(Tensor):
-    """A tensor on one of them; held: its numbers."""
-
-    gpus: Gpus  # of the block that is running
-    held: Tensor
+class OnGpu(SimulatedTensor):
+    """Runs each operator on the CPU and keeps an account of it."""
 
     @staticmethod
     def __new__(cls, held: Tensor, device: Any) -> OnGpu:
         layout = {"strides": held.stride(), "storage_offset": held.storage_offset(), "dtype": held.dtype}
-        made: OnGpu = Tensor._make_wrapper_subclass(cls, held.shape, **layout, device=_numbered(device))
+        made: OnGpu = Tensor._make_wrapper_subclass(cls, held.shape, **layout, device=numbered(device))
         made.held = held
-        cls.gpus.hold(made)
+        machine().hold(made)
+        machine().finish(made)
         return made
 
     def __repr__(self, **_: Any) -> str:
@@ -113,19 +57,22 @@ class OnGpu(Tensor):
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         on_gpu = [tensor for tensor in tensors if isinstance(tensor, OnGpu)]
         _check_devices(packet, tensors)
-        device = _numbered(kwargs.get("device") or on_gpu[0].device)
+        given = (args, kwargs)
+        device = numbered(kwargs.get("device") or on_gpu[0].device)
         for index in {tensor.device.index for tensor in on_gpu}:
-            cls.gpus.launch(index)
+            machine().launch(index, on_gpu)
         if kwargs.get("device"):
             kwargs = {**kwargs, "device": torch.device("cpu")}
         made = _compute(func, *tree_map(_numbers, (args, kwargs)))
         if func._schema.is_mutable:
-            for tensor in on_gpu:
+            for tensor in _written(func, given):
+                machine().finish(tensor)
                 if tensor.held.shape != tensor.shape:
                     tensor.data = OnGpu(tensor.held, tensor.device)
             whose = {id(tensor.held): tensor for tensor in on_gpu}
             return tree_map(lambda leaf: whose.get(id(leaf), leaf), made)
-        if device.type == "cpu":
+        if device.type == "cpu" or not any(isinstance(leaf, Tensor) for leaf in tree_leaves(made)):
+            machine().wait(machine().stream_of(on_gpu[0].device.index))  # for numbers that are at hand
             return made
         # What is seen of a tensor that was not made for inference is none that was either.
         is_view = any(returned.alias_info for returned in func._schema.returns)
@@ -137,23 +84,24 @@ class OnGpu(Tensor):
 def simulated_gpus(number: int = 1, memory_bytes: int | None = None) -> Iterator[Gpus]:
     """GPUs, as long as the block runs, for all threads; tensors on them are of no use after it."""
     torch._C._ensureCUDADeviceGuardSet()  # else torch would ask CUDA itself which device is the current one
-    gpus = OnGpu.gpus = Gpus(number, memory_bytes)
     kernels = torch.library.Library("aten", "IMPL")  # in place of those of CUDA
     kernels.impl("empty.memory_format", _made(_aten.empty.memory_format), "CUDA")
     kernels.impl("empty_strided", _made(_aten.empty_strided.default), "CUDA")
-    stands_in: dict[str, Any] = {
-        "_lazy_init": lambda: None,
-        "is_available": lambda: True,
-        "is_bf16_supported": lambda: True,
-        "is_initialized": lambda: True,
-        "device_count": lambda: number,
-        "current_device": lambda: 0,
-        "synchronize": lambda _device=None: None,
-        "empty_cache": lambda: None,
-        "Stream": Stream,
-        "set_stream": gpus.streams.append,
-    }
     with ExitStack() as stack:
+        gpus = stack.enter_context(running(number, memory_bytes))
+        stands_in: dict[str, Any] = {
+            "_lazy_init": lambda: None,
+            "is_available": lambda: True,
+            "is_bf16_supported": lambda: True,
+            "is_initialized": lambda: True,
+            "device_count": lambda: number,
+            "current_device": lambda: 0,
+            "synchronize": gpus.synchronize,
+            "empty_cache": lambda: None,
+            "Stream": Stream,
+            "Event": Event,
+            "stream": gpus.on,
+        }
         stack.callback(kernels._destroy)
         # Otherwise a network would take over the numbers of what it is brought to, and not the tensor itself.
         alike = torch._has_compatible_shallow_copy_type
@@ -172,11 +120,6 @@ def simulated_gpus(number: int = 1, memory_bytes: int | None = None) -> Iterator
         yield gpus
 
 
-def _numbered(device: Any) -> torch.device:
-    device = torch.device(device)
-    return torch.device("cuda", 0) if device.type == "cuda" and device.index is None else device
-
-
 def _numbers(leaf: Any) -> Any:
     return leaf.held if isinstance(leaf, OnGpu) else leaf
 
@@ -187,6 +130,17 @@ def _check_devices(packet: Any, tensors: list[Tensor]) -> None:
     devices = {str(tensor.device) for tensor in checked}
     if len(devices) > 1 and packet not in _MOVES:
         raise RuntimeError(f"Expected all tensors to be on the same device, but {packet} got some on {sorted(devices)}")
+
+
+def _written(func: Any, given: Any) -> list[OnGpu]:
+    """Of the arguments those that the operator writes to."""
+    args, kwargs = given
+    places = [
+        args[place] if place < len(args) else kwargs.get(argument.name)
+        for place, argument in enumerate(func._schema.arguments)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+    return [leaf for leaf in tree_leaves(places) if isinstance(leaf, OnGpu)]
 
 
 def _compute(func: Any, args: Any, kwargs: Any) -> Any:
@@ -214,12 +168,12 @@ def _made(operator: Any) -> Callable[..., OnGpu]:
 def _numbering(to: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Tensor.to, that knows which device "cuda" is without asking CUDA."""
 
-    def numbered(leaf: Any) -> Any:
+    def told(leaf: Any) -> Any:
         is_device = isinstance(leaf, torch.device) or (isinstance(leaf, str) and leaf.startswith("cuda"))
-        return _numbered(leaf) if is_device else leaf
+        return numbered(leaf) if is_device else leaf
 
     def move(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return to(tensor, *map(numbered, args), **{name: numbered(value) for name, value in kwargs.items()})
+        return to(tensor, *map(told, args), **{name: told(value) for name, value in kwargs.items()})
 
     return move
 

@@ -1,6 +1,7 @@
 """How busy a GPU is while a way runs."""
 
 import threading
+from contextlib import suppress
 from types import TracebackType
 
 _EVERY_S = 0.1  # NVML's own figure is over the last sixth of a second, or up to a second
@@ -17,8 +18,12 @@ class GpuWatch:
 
     @property
     def percent(self) -> float | None:
-        """The mean, None where there is no GPU or no nvidia-ml-py to ask."""
-        return sum(self._percents) / len(self._percents) if self._percents else None
+        """The mean from when it first had something to do to when it last had, None where nobody can tell."""
+        busy = [place for place, percent in enumerate(self._percents) if percent]
+        if not busy:
+            return None
+        at_work = self._percents[busy[0] : busy[-1] + 1]
+        return sum(at_work) / len(at_work)
 
     def __enter__(self) -> "GpuWatch":
         self._thread.start()
@@ -33,10 +38,12 @@ class GpuWatch:
     def _watch(self) -> None:
         if self._device != "cuda":
             return
+        try:
+            import pynvml
+        except ModuleNotFoundError:
+            return
         import torch
 
-        while not self._stop.wait(_EVERY_S):
-            try:
+        with suppress(pynvml.NVMLError):  # of a part of a GPU it does not tell
+            while not self._stop.wait(_EVERY_S):
                 self._percents.append(torch.cuda.utilization())
-            except ModuleNotFoundError:
-                return

@@ -52,7 +52,7 @@ TASKS = {
         Task(
             "ViT-B/16, JPEGs, on a GPU",
             "image",
-            *(5_000, 256, {"encoder": f"timm:{_VIT}", **_ON_GPU}, 64),
+            *(10_000, 256, {"encoder": f"timm:{_VIT}", **_ON_GPU}, 64),
             is_for_gpu=True,
             needs_gpu=True,
             random_timm=_VIT,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from features.encoders.base import Encoded, Encoder
-from features.encoders.gpu import gpu_failure, is_gpu_failure
+from features.encoders.gpu import gpu_failure, has_gpu_failed
 from features.encoders.memory import is_out_of_memory
 from features.errors import EncoderError
 from features.reasons import MediaError, Reason
@@ -134,25 +134,27 @@ def encode_units(encoder: Encoder, units: Sequence[np.ndarray], size: BatchSize)
 
     A batch that fails is split in halves down to the units that do so alone, and these get an error. Halves are filled
     up with zeros to the same shape, so the others get the same bytes as ever. Where memory does not suffice batches
-    are made smaller from then on, for all who share the size.
+    are made smaller from then on, for all who share the size. Raises EncoderError if the GPU failed.
     """
     shape = units[0].shape
     asked = size.of(shape)
     if len(units) > asked:
         parts = [units[start : start + asked] for start in range(0, len(units), asked)]
         return [outcome for part in parts for outcome in encode_units(encoder, part, size)]
+    failure = None
     try:
         outputs = encoder.encode(_padded(units, asked))[: len(units)]
     except _FAILURES as error:
-        if is_out_of_memory(error) and asked > 1:
+        failure = _blamed(error)
+        if not is_too_large(failure) and has_gpu_failed():
+            raise gpu_failure(error) from error
+    # From here on the error is gone, and with its frames the memory that the batch had taken.
+    if failure is not None:
+        if is_too_large(failure) and asked > 1:
             _free_memory()
             size.lower(shape, asked)
             return encode_units(encoder, units, size)
-        if is_gpu_failure(error):
-            raise gpu_failure(error) from error
-        if len(units) == 1:
-            return [_blamed(error)]
-        return _in_halves(encoder, units, size)
+        return [failure] if len(units) == 1 else _in_halves(encoder, units, size)
     guilty = [place for place, output in enumerate(outputs) if not np.isfinite(output).all()]
     outcomes: list[Outcome] = list(outputs)
     if len(units) == 1:

@@ -1,12 +1,30 @@
 """A GPU that failed: unlike an input that a model cannot take, it takes nothing more in this process."""
 
+import sys
+
 from features.encoders.memory import is_out_of_memory
 from features.errors import EncoderError
 
 
-def is_gpu_failure(error: BaseException) -> bool:
-    """Whether CUDA itself failed, as where a kernel reads beyond its memory; torch has a type of its own for that,
-    under which it may also tell that memory ran out."""
+def has_gpu_failed() -> bool:
+    """Whether a GPU that this process uses takes nothing more.
+
+    It is asked, since what libraries raise does not tell: the same failure has many types and texts, and an input that
+    is only too large for a kernel has that of a failure.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return False
+    try:
+        for index in range(torch.cuda.device_count()):
+            torch.cuda.synchronize(index)
+    except RuntimeError as error:
+        return not is_out_of_memory(error)
+    return False
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether CUDA refused a model as it was loaded, say for want of kernels for so old a GPU."""
     return type(error).__name__ == "AcceleratorError" and not is_out_of_memory(error)
 
 

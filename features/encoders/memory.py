@@ -12,6 +12,8 @@ _SAID = (
     *("can't allocate memory", "Cannot allocate memory", "size calculation overflowed", "Insufficient memory"),
     # Of CUDA, beside torch's own allocator: for pinned memory, and for what its libraries work in.
     *("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "ALLOCATION_FAILED"),
+    *("CUBLAS_STATUS_NOT_INITIALIZED", "CUFFT_ALLOC_FAILED", "[CUDA]: out of memory"),
+    "unable to find an engine to execute this computation",  # of cuDNN, when there is no room for any of them to work
 )
 
 

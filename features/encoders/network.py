@@ -5,7 +5,9 @@ The libraries of models are imported where a model is made or runs: to tell what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -68,6 +70,7 @@ class NetworkEncoder:
     running: Running = field(default_factory=Running)
     _network: Network | None = field(default=None, init=False)
     _device: str = field(default="cpu", init=False)
+    _streams: deque[Any] = field(default_factory=deque, init=False)  # of the GPU, that no thread uses at the moment
 
     @property
     def dim(self) -> int:
@@ -102,7 +105,7 @@ class NetworkEncoder:
         if device.startswith("cuda"):
             import torch
 
-            torch.cuda.synchronize(device)  # the threads that run it do not wait for this one's stream
+            torch.cuda.synchronize(device)  # the streams that it runs on do not wait for this one
 
     def prepare(self, media: Media) -> Prepared:
         return self._loaded().prepare(media)
@@ -112,10 +115,8 @@ class NetworkEncoder:
 
         forward = self._loaded().forward
         units = torch.from_numpy(units_B)
-        if self._device != "cpu":
-            units = units.pin_memory()  # so that it is copied while the device works for another thread
         with torch.inference_mode():
-            vectors = forward(units.to(self._device, non_blocking=True)).float().cpu()
+            vectors = forward(units).float() if self._device == "cpu" else self._on_gpu(forward, units)
         vectors_BTD = vectors.numpy().reshape(len(units_B), -1, vectors.shape[-1])
         return list(vectors_BTD)
 
@@ -129,13 +130,43 @@ class NetworkEncoder:
             outputs = forward_each([torch.from_numpy(unit).to(self._device) for unit in units])
         return [vectors.cpu().numpy() for vectors in outputs]
 
+    def _on_gpu(self, forward: Callable[[Tensor], Tensor], units: Tensor) -> Tensor:
+        import torch
+
+        with self._stream() as stream:
+            # From pinned memory units are copied while the GPU works for another thread.
+            vectors = forward(units.pin_memory().to(self._device, non_blocking=True)).float()
+            # Of the kind that blocks: else the thread would keep a processor busy as it waits.
+            done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            done.record(stream)
+            done.synchronize()
+            return vectors.cpu()
+
+    @contextmanager
+    def _stream(self) -> Iterator[Any]:
+        """Work on a stream that no other thread uses meanwhile, so that the GPU need not end what others gave it first.
+
+        There are as many as threads have been here at once, for each keeps memory of its own.
+        """
+        import torch
+
+        try:
+            stream = self._streams.pop()
+        except IndexError:
+            stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        try:
+            with torch.cuda.stream(stream):
+                yield stream
+        finally:
+            self._streams.append(stream)
+
     def _loaded(self) -> Network:
         if self._network is None:
             raise RuntimeError(f"encoder {self.name!r} is not loaded: call load() first")
         return self._network
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_network": None}
+        return {**vars(self), "_network": None, "_streams": deque()}
 
 
 Model = TypeVar("Model", bound="nn.Module")
@@ -149,4 +180,5 @@ def settle(model: Model, device: str) -> Model:
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.benchmark = False  # it picks kernels by their speed of the moment
+        torch.backends.cudnn.deterministic = True
     return model.to(device=device, dtype=torch.float32).eval()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from features.encoders.memory import is_out_of_memory
 from features.errors import EncoderError
 from features.view import View
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, memory_format, nn
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
+_SHOWN_CHARS = 200  # of what a library says went wrong
 _OPTIONS = ("precision", "compile", "channels_last")
 _DEVICES = {"float16": "cuda", "int8": "cpu"}  # where a precision is for one kind of device alone
 
@@ -76,18 +78,44 @@ class Running:
                 fuse_convolutions(model, image_CHW)
             _lay_out(model, torch.channels_last if self.channels_last else torch.contiguous_format)
         if self.compile:
-            # Images have one shape. For each of many torch would compile anew and, after eight, no more without a word.
-            forward = torch.compile(forward, dynamic=image_CHW is None)
+            forward = _compiled(forward, is_of_images=image_CHW is not None)
         if self.precision not in ("bfloat16", "float16"):
             return forward
         dtype = getattr(torch, self.precision)
         kind = device.partition(":")[0]
 
         def cast(units: Tensor) -> Tensor:
-            with torch.autocast(kind, dtype=dtype):
+            with torch.autocast(kind, dtype=dtype):  # which in inference mode keeps no weights that it cast
                 return forward(units)
 
         return cast
+
+
+def _compiled(forward: Callable[[Tensor], Tensor], *, is_of_images: bool) -> Callable[[Tensor], Tensor]:
+    """The function by kernels that torch makes when it is first called.
+
+    Images have one shape. Of other inputs it would make some for each shape, and after eight no more without a word:
+    so they are for all shapes. Nor are copies on several GPUs counted together.
+    """
+    import torch
+
+    compiled: Callable[[Tensor], Tensor] = torch.compile(  # type: ignore[call-overload]  # it lacks the last one
+        forward, dynamic=not is_of_images, isolate_recompiles=True
+    )
+
+    def run(units: Tensor) -> Tensor:
+        try:
+            return compiled(units)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            if is_out_of_memory(error):
+                raise
+            said = " ".join(str(error).split())[:_SHOWN_CHARS]
+            raise EncoderError(
+                f"torch.compile makes no kernels for this network: {said}: take the option compile away, or give it "
+                "the compiler that it needs"
+            ) from error
+
+    return run
 
 
 def _lay_out(model: nn.Module, layout: memory_format) -> None:

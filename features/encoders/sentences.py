@@ -31,6 +31,7 @@ _BATCH_TOKENS = 256  # in a batch: with fewer a model takes longer for each, wit
 _POOLING = {"mean": "mean", "cls": "cls", "last": "lasttoken"}  # of the library, by the option tokens
 _LIMITS = {"config.json": "max_position_embeddings", "tokenizer_config.json": "model_max_length"}
 
+_MASKED = "plait_sdpa"  # as transformers calls a way of attention
 _UNUSED = "pooler."  # weights of a layer behind the tokens' vectors, which many checkpoints leave out
 
 Load = Callable[[Path], "SentenceTransformer"]
@@ -166,6 +167,25 @@ def _load_transformer(pooling: str, folder: Path) -> SentenceTransformer:
     return SentenceTransformer(modules=[tokens, Pooling(tokens.get_embedding_dimension(), pooling)], device="cpu")
 
 
+def _mask_always(model: SentenceTransformer) -> None:
+    """Let the model take the mask of its texts also where none of a batch is padded.
+
+    Else a GPU may take another kernel for attention then, and a text other bytes for the company that it is in; and
+    whether any is padded the GPU would be asked, and waited for, before its work is laid out.
+    """
+    from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+    from transformers.masking_utils import sdpa_mask
+
+    def mask(*args: Any, **kwargs: Any) -> Any:
+        return sdpa_mask(*args, **{**kwargs, "allow_is_bidirectional_skip": False})
+
+    AttentionMaskInterface.register(_MASKED, mask)
+    AttentionInterface.register(_MASKED, AttentionInterface()["sdpa"])
+    for part in model.modules():
+        if isinstance(part, PreTrainedModel) and part.config._attn_implementation == "sdpa":
+            part.config._attn_implementation = _MASKED
+
+
 def _silence() -> None:
     """No progress bar: it would run through the stage's own."""
     from transformers.utils.logging import disable_progress_bar
@@ -181,6 +201,8 @@ def sentence_network(model: SentenceTransformer, device: str, *, has_token_vecto
     from torch import Tensor, from_numpy
 
     settle(model, device)
+    if device != "cpu":
+        _mask_always(model)
     prompt = model.prompts.get(model.default_prompt_name)
     example = model.preprocess(["probe"], prompt=prompt)
     names = [name for name, value in example.items() if isinstance(value, Tensor)]

@@ -14,7 +14,7 @@ from typing import Any
 
 from features.encoders.base import Encoded, Encoder, Media
 from features.encoders.batching import BatchSize, Lanes, Place, Sample, encode_each, encode_units
-from features.encoders.gpu import gpu_failure, is_gpu_failure
+from features.encoders.gpu import gpu_failure, is_refusal
 from features.encoders.memory import is_out_of_memory, memory_failures
 from features.encoders.models import Encode, Models
 from features.encoders.timing import Clock, Times
@@ -48,7 +48,7 @@ class Session:
         self.times = Times()
         self._models = Models(encoders)
         self._decoders = ThreadPoolExecutor(num_decoders, "decode", initializer=_use_one_thread)
-        self._runners = ThreadPoolExecutor(len(encoders), "model", initializer=_use_own_streams)
+        self._runners = ThreadPoolExecutor(len(encoders), "model", initializer=_use_one_thread)
         self._room = threading.BoundedSemaphore((1 + _QUEUED_BATCHES) * len(encoders))
         self._is_cpu = is_cpu
         self._at_once = min(_AT_ONCE[modality] for modality in self._encoder.inputs)
@@ -259,12 +259,15 @@ def open_session(encoder: Encoder, device: str, *, threads: int) -> Session:
         return Session([encoder] * threads, num_decoders=threads, is_cpu=True)
     import torch
 
+    os.environ.setdefault(
+        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+    )  # without it recurrent networks may round anew each time
     copies = [pickle.loads(pickle.dumps(encoder)) for _ in range(max(1, torch.cuda.device_count()))]
     try:
         for index, copy in enumerate(copies):
             copy.load(f"cuda:{index}")
     except RuntimeError as error:
-        if is_gpu_failure(error):
+        if is_refusal(error):
             raise gpu_failure(error) from error
         raise
     return Session(copies * _THREADS_A_GPU, num_decoders=max(threads, len(os.sched_getaffinity(0))))
@@ -274,12 +277,3 @@ def _use_one_thread() -> None:
     """Let torch work on the thread that calls it: there is one of them for each processor already."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-
-
-def _use_own_streams() -> None:
-    """The same, and let each GPU work on what this thread gives it without waiting for what others do."""
-    _use_one_thread()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        for index in range(torch.cuda.device_count()):
-            torch.cuda.set_stream(torch.cuda.Stream(index))

@@ -4,6 +4,7 @@ wav2vec 2, HuBERT and WavLM do, and by Whisper's encoder."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,9 @@ def _check_rate(config: Any, layer: int, folder: Path) -> None:
 
 def _wave_network(model: Any, extractor: Any, layer: int, device: str) -> Network:
     settle(model, device)
+    for part in model.modules():
+        if hasattr(part, "cached_rotary_positional_embedding"):
+            part.forward = partial(_forward_afresh, part)
     rate_hz = extractor.sampling_rate
     window, hop = receptive_field(model.config.conv_kernel, model.config.conv_stride)
 
@@ -95,3 +99,10 @@ def _wave_network(model: Any, extractor: Any, layer: int, device: str) -> Networ
 
     prepare = partial(prepare_windows, rate_hz=rate_hz, window=window, hop=hop, adjust=normalise)
     return Network(prepare, forward, model.config.hidden_size, model)
+
+
+def _forward_afresh(part: Any, *inputs: Any) -> Any:
+    """What the part of a model gives that would keep the positions of a clip, which may be another thread's."""
+    fresh = copy(part)
+    fresh.cached_sequence_length = None
+    return type(part).forward(fresh, *inputs)

@@ -19,6 +19,8 @@ def whisper_network(encoder: Any, extractor: Any, layer: int, device: str) -> Ne
     A clip is read in windows of 30 s that follow each other, and the last is filled up with silence, as Whisper reads
     one. Silence gives no vectors: a unit is what there is of a window, and its length says how many to keep.
     """
+    import torch
+
     settle(encoder, device)
     extractor.dither = 0.0  # else it is random
     rate_hz, longest = extractor.sampling_rate, extractor.n_samples
@@ -32,8 +34,9 @@ def whisper_network(encoder: Any, extractor: Any, layer: int, device: str) -> Ne
         return Prepared([wave_T[start : start + longest] for start in range(0, len(wave_T), longest)], times_T2)
 
     def forward(waves_BT: Tensor) -> Tensor:
-        # On the model's device: it is the larger part of the preparation.
-        features = extractor(waves_BT.cpu().numpy(), sampling_rate=rate_hz, return_tensors="pt", device=device)
+        # On the model's device: it is the larger part of the preparation. In half precision quiet bands would be lost.
+        with torch.autocast(waves_BT.device.type, enabled=False):
+            features = extractor(waves_BT.cpu().numpy(), sampling_rate=rate_hz, return_tensors="pt", device=device)
         vectors_BTD = output_of_layer(encoder, layer, input_features=features["input_features"].to(device))
         return vectors_BTD[:, : -(-waves_BT.shape[-1] // hop)]
 

@@ -15,6 +15,8 @@ from transformers import (
     SEWConfig,
     SEWModel,
     Wav2Vec2Config,
+    Wav2Vec2ConformerConfig,
+    Wav2Vec2ConformerModel,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2Model,
     WavLMConfig,
@@ -228,3 +230,18 @@ def test_whisper_takes_clips_of_any_rate(whisper_folder):
     assert len(outcome.vectors_TD) == 51  # a second and a bit
     assert (outcome.times_T2[:, 1] > outcome.times_T2[:, 0]).all()
     assert outcome.times_T2[-1, 1] == pytest.approx(44_101 / 44_100)
+
+
+def test_a_model_that_keeps_the_positions_of_a_clip_keeps_none_for_another_threads(tmp_path):
+    torch.manual_seed(0)
+    config = Wav2Vec2ConformerConfig(**SMALL, position_embeddings_type="rotary", conv_depthwise_kernel_size=3)
+    Wav2Vec2ConformerModel(config).save_pretrained(tmp_path)
+    Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(tmp_path)
+    encoder = load_encoder(f"transformers:{tmp_path}")
+    clips = [chirp(2000), chirp(3000)]
+    expected = [outcome.vectors_TD.tobytes() for outcome in encode_all(encoder, *clips)]
+    (positions,) = (part for part in encoder._network.model.modules() if hasattr(part, "cached_sequence_length"))
+    # As another thread leaves it, which has begun with a clip as long as the first and not come to its end.
+    positions.cached_sequence_length = len(encode_all(encoder, clips[0])[0].vectors_TD)
+    positions.cached_rotary_positional_embedding = torch.zeros(2, positions.cached_sequence_length, 1, 1, 8)
+    assert [outcome.vectors_TD.tobytes() for outcome in encode_all(encoder, *clips)] == expected

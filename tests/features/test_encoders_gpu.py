@@ -116,8 +116,9 @@ def _forward(model: torch.nn.Module, units_BN: torch.Tensor) -> torch.Tensor:
 
 
 def _forward_slowly(model: torch.nn.Module, units_BN: torch.Tensor) -> torch.Tensor:
+    found_BD = _forward(model, units_BN)
     time.sleep(0.02)
-    return _forward(model, units_BN)
+    return found_BD
 
 
 def small_encoder(
@@ -143,8 +144,8 @@ def test_two_gpus_share_the_work_each_with_a_copy_and_streams_of_its_own() -> No
         assert {tuple(row) for row in found.tolist()} == {tuple(found[0].tolist())}
         work = gpus.launched - loading
         assert min(work[0], work[1]) > 0.2 * work.total()
-        # Each of the four threads that run the model has a stream on either GPU.
-        assert sorted(gpus.streams) == [0] * 4 + [1] * 4
+        # Four threads run the model, of which no more than two are at one GPU.
+        assert max(gpus.streams.count(0), gpus.streams.count(1)) == 2
 
 
 @simulated
@@ -162,6 +163,22 @@ def test_batches_that_a_gpu_does_not_hold_are_made_smaller_and_a_sample_that_alo
     assert rejected.reason == Reason.TOO_LARGE
 
 
+def _forward_twice(model: torch.nn.Module, units_BN: torch.Tensor) -> torch.Tensor:
+    doubled_BN = units_BN * 2
+    return _forward(model, doubled_BN)
+
+
+@simulated
+def test_a_batch_that_a_gpu_does_not_hold_leaves_it_what_it_took() -> None:
+    with (
+        simulated_gpus(memory_bytes=10 << 20),
+        open_session(small_encoder(8, _forward_twice), "cuda", threads=1) as session,
+    ):
+        found = encode(session, ["250000"] * 4)  # eight make 8 MB and then 16, four 4 MB and then 8
+    assert session.batch_size.num_halvings == 1
+    assert len({outcome.vectors_TD.tobytes() for outcome in found}) == 1
+
+
 @simulated
 def test_a_sample_that_a_gpu_holds_is_not_too_large_for_what_runs_beside_it() -> None:
     """Two of them are more than it holds, and two threads run the model."""
@@ -173,14 +190,54 @@ def test_a_sample_that_a_gpu_holds_is_not_too_large_for_what_runs_beside_it() ->
 
 
 @simulated
-def test_a_gpu_that_fails_ends_the_work_and_blames_no_sample() -> None:
-    said = "CUDA error: device-side assert triggered\nCUDA kernel errors might be reported later"
-    with simulated_gpus() as gpus, open_session(small_encoder(2), "cuda", threads=1) as session:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: device-side assert triggered\nCUDA kernel errors might be reported later"),
+        RuntimeError("cuFFT error: CUFFT_EXEC_FAILED"),
+    ],
+)
+def test_a_gpu_that_fails_ends_the_work_and_blames_no_sample(error: Exception) -> None:
+    with simulated_gpus() as gpus, open_session(small_encoder(1), "cuda", threads=1) as session:
         encode(session, ["10"])
-        gpus.fail(torch.AcceleratorError(said))
-        message = "the GPU failed, .* in this process: CUDA error: device-side assert triggered: run again"
+        gpus.fail(error)
+        message = rf"the GPU failed, .* in this process: {str(error).splitlines()[0]}: run again"
         with pytest.raises(EncoderError, match=message):
             encode(session, ["10", "20"])
+
+
+def _forward_no_more_than_a_hundred(model: torch.nn.Module, units_BN: torch.Tensor) -> torch.Tensor:
+    if units_BN.shape[1] > 100:
+        raise torch.AcceleratorError("CUDA error: invalid configuration argument")
+    return _forward(model, units_BN)
+
+
+@simulated
+def test_a_sample_that_a_kernel_refuses_is_rejected_alone() -> None:
+    encoder = small_encoder(1, _forward_no_more_than_a_hundred)
+    with simulated_gpus(), open_session(encoder, "cuda", threads=1) as session:
+        found = encode(session, ["10", "1000", "20"])
+    assert isinstance(found[1], MediaError)
+    assert found[1].reason == Reason.NOT_ENCODABLE
+    assert isinstance(found[0], Encoded)
+    assert isinstance(found[2], Encoded)
+
+
+def test_attention_has_a_mask_in_a_batch_that_needs_none(gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it could be another kernel there, and a text would have other bytes in such company."""
+    masks = []
+    attention = torch.nn.functional.scaled_dot_product_attention
+
+    def noted(*args: Any, attn_mask: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor:
+        masks.append(attn_mask)
+        return attention(*args, attn_mask=attn_mask, **kwargs)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", noted)
+    encoder = make_encoder(View(name="view", input="text", encoder="minilm"))
+    with open_session(encoder, "cuda", threads=1) as session:
+        vectors(session, ["one two three four five six"] * 64)
+    assert len(masks) >= 6
+    assert all(mask is not None for mask in masks)
 
 
 @simulated

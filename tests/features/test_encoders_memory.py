@@ -24,6 +24,8 @@ def caused(cause: Exception) -> EncoderError:
         *(MemoryError(), OF_TORCH, torch.OutOfMemoryError("CUDA"), caused(OF_TORCH)),
         torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be reported later"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
         RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
     ],
 )

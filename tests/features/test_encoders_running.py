@@ -94,6 +94,19 @@ def test_a_compiled_network_gives_nearly_the_same() -> None:
     assert "torch.compile" in Running(compile=True).definition()["nondeterministic"]
 
 
+@pytest.mark.no_simulated_gpu
+def test_a_network_that_cannot_be_compiled_ends_the_run_and_blames_no_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    monkeypatch.setenv("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
+    model = torch.nn.Linear(8, 5)
+    compiled = Running(compile=True).apply(lambda units: model(units).exp().cos(), model, "cpu")
+    with (
+        torch.inference_mode(),
+        pytest.raises(EncoderError, match=r"torch.compile makes no kernels .*: take the option"),
+    ):
+        compiled(torch.randn(3, 8))
+
+
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_a_network_of_images_runs_in_the_layout_that_is_asked_for(channels_last: bool) -> None:
     torch.manual_seed(0)

@@ -80,8 +80,12 @@ def test_embed_publishes_nothing_where_a_gpu_failed_and_goes_on_where_it_is_well
 def test_embed_says_that_a_gpu_did_not_hold_whole_batches(tmp_path: Path) -> None:
     with simulated_gpus(memory_bytes=94 << 20):  # of which the model takes 87
         store = embed(tmp_path, params_of("cuda", batch_tokens=4096))
+        unchanged = embed(tmp_path, params_of("cuda", batch_tokens=4096))
     assert len(vectors(store)) == len(TEXTS)
-    assert not store.views["text"].deterministic
+    for found in (store, unchanged):
+        caveat = str(found.views["text"].caveat)
+        assert caveat.startswith("computed on CUDA")
+        assert "; memory did not suffice for whole batches, so some were divided by " in caveat
 
 
 def test_embed_says_that_a_gpu_does_not_hold_the_model(tmp_path: Path) -> None:
@@ -90,6 +94,14 @@ def test_embed_says_that_a_gpu_does_not_hold_the_model(tmp_path: Path) -> None:
         pytest.raises(StageError, match=r"view 'text': to load encoder 'minilm' takes more memory than 'cuda' has"),
     ):
         embed(tmp_path, params_of("cuda"))
+
+
+def test_a_gpu_needs_to_hold_no_more_than_one_views_model(tmp_path: Path) -> None:
+    views = {name: ViewParams(input="text", encoder="minilm", pooling=name) for name in ("mean", "max", "mean_std")}
+    params = EmbedParams(device="cuda", shard_samples=8, views=views, max_reject_ratio=0.2)
+    with simulated_gpus(memory_bytes=170 << 20):  # of which a model takes 87
+        store = embed(tmp_path, params)
+    assert [view.num_present for view in store.views.values()] == [len(TEXTS)] * 3
 
 
 def test_a_precision_is_measured_on_the_gpu(tmp_path: Path) -> None:
