@@ -1,6 +1,5 @@
 """The worker of embed: one shard of one view, from media or from rows that are stored already."""
 
-import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -120,7 +119,6 @@ class EncodeShard:
         memory does not hold the model."""
         # Beam keeps the session of the view before until this one is there, and memory may not hold both models.
         Shared().acquire(_Nothing)
-        gc.collect()  # networks refer to themselves
         if self.encoder.definition()["weights_digest"] != self.weights_digest:
             raise EncoderError(
                 f"view {self.view.name!r}: the weights of {self.view.encoder!r} changed since the run began: run again"

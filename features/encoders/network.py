@@ -5,6 +5,7 @@ The libraries of models are imported where a model is made or runs: to tell what
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -106,6 +107,8 @@ class NetworkEncoder:
             import torch
 
             torch.cuda.synchronize(device)  # the streams that it runs on do not wait for this one
+            if network.model is not None:
+                weakref.finalize(self, _let_go, network.model)
 
     def prepare(self, media: Media) -> Prepared:
         return self._loaded().prepare(media)
@@ -167,6 +170,14 @@ class NetworkEncoder:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_network": None, "_streams": deque()}
+
+
+def _let_go(model: nn.Module) -> None:
+    """Give the memory of its weights back at once: many networks refer to themselves, so Python would keep them until
+    it next looks for such, and the next model may want the room."""
+    for part in model.modules():
+        part._parameters.clear()
+        part._buffers.clear()
 
 
 Model = TypeVar("Model", bound="nn.Module")
