@@ -259,9 +259,8 @@ def open_session(encoder: Encoder, device: str, *, threads: int) -> Session:
         return Session([encoder] * threads, num_decoders=threads, is_cpu=True)
     import torch
 
-    os.environ.setdefault(
-        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-    )  # without it recurrent networks may round anew each time
+    # Without it recurrent networks may round anew each time.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     copies = [pickle.loads(pickle.dumps(encoder)) for _ in range(max(1, torch.cuda.device_count()))]
     try:
         for index, copy in enumerate(copies):
