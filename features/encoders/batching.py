@@ -182,7 +182,7 @@ def encode_each(encoder: Encoder, units: Sequence[np.ndarray], size: BatchSize) 
 
 
 def is_too_large(outcome: Outcome) -> bool:
-    """Whether there was no memory for a unit, alone in its batch."""
+    """Whether memory did not suffice for a unit or, while that is asked of one, for a batch."""
     return isinstance(outcome, MediaError) and outcome.reason == Reason.TOO_LARGE
 
 
@@ -208,7 +208,7 @@ def _free_memory() -> None:
 
 
 def _blamed(error: Exception) -> MediaError:
-    """Why a unit that fails alone has no vector."""
+    """Why a unit has no vector, if what failed was it alone."""
     if is_out_of_memory(error):
         return MediaError(Reason.TOO_LARGE, "encoding it takes more memory than there is")
     said = " ".join(str(error).split())[:_SHOWN_CHARS]

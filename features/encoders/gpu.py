@@ -24,7 +24,7 @@ def has_gpu_failed() -> bool:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether CUDA refused a model as it was loaded, say for want of kernels for so old a GPU."""
+    """Whether what a model's loading raised came from CUDA and not from the model, as where a GPU is too old for it."""
     return type(error).__name__ == "AcceleratorError" and not is_out_of_memory(error)
 
 

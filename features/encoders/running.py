@@ -99,7 +99,7 @@ def _compiled(forward: Callable[[Tensor], Tensor], *, is_of_images: bool) -> Cal
     """
     import torch
 
-    compiled: Callable[[Tensor], Tensor] = torch.compile(  # type: ignore[call-overload]  # it lacks the last one
+    compiled: Callable[[Tensor], Tensor] = torch.compile(  # type: ignore[call-overload]  # torch declares no isolate_recompiles
         forward, dynamic=not is_of_images, isolate_recompiles=True
     )
 

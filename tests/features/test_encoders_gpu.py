@@ -79,6 +79,7 @@ def test_a_gpu_gives_what_the_cpu_gives_in_any_company(
         crowded = encode(session, [samples[place] for place in order])
         alone = [encode(session, [sample])[0].vectors_TD.tobytes() for sample in samples]
     assert cosine(found.astype(np.float64), expected.astype(np.float64)) > 0.9999
+    assert np.abs(found - expected).max() < 1e-3 * np.abs(expected).max()  # a cosine of one number says nothing
     assert [outcome.vectors_TD.tobytes() for outcome in crowded] == [alone[place] for place in order]
 
 
