@@ -64,7 +64,7 @@ def _video(row: MediaRow) -> str | None:
 
 def _times_us(row: MediaRow, times_s: list[float]) -> bytes:
     start_s = row["start_s"]
-    return struct.pack(f"<{len(times_s)}q", *(round((time_s - start_s) * 1e6) for time_s in times_s))
+    return struct.pack(f"<{len(times_s)}q", *[round((time_s - start_s) * 1e6) for time_s in times_s])
 
 
 _DIGESTS = {"text": _text, "image": _image, "audio": _audio, "video": _video, TIMED_TEXT: _timed_text}

@@ -23,6 +23,7 @@ from features.rev import digest_file
 from features.shards import NAME_CHARS, Shard, write_json
 from pipelines.params import BeamParams
 from pipelines.progress import ShardProgress, watch_progress
+from pipelines.sampling import sample_often
 
 WORK_FOLDER = ".work"  # beside the shards while a job runs: records of finished shards and progress
 _RECORD_BYTES = 500  # of a record that says what went wrong
@@ -266,6 +267,7 @@ def _run_pipeline(
     pipeline: beam.Pipeline, make: _ProcessShard, tasks: Sequence[ShardTask], *, runner: str, label: str
 ) -> None:
     try:
+        sample_often()
         with pipeline:
             _ = (
                 pipeline

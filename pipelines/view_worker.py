@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -209,9 +210,12 @@ class MediaFile:
     def __init__(self, path: Path, source: str) -> None:
         self._path, self._source = path, source
         table = read_shard(path, ["key", "digests", *_FIELDS[source]])
-        self._digests = pc.struct_field(table.column("digests"), source).to_pylist()
         # At once, since Arrow takes microseconds for each value, and lets another thread in at each.
         self._light = {name: table.column(name).to_pylist() for name in table.column_names if _is_light(table, name)}
+        digests = pc.struct_field(table.column("digests"), source).to_pylist()
+        self._light["digests"] = [{source: digest} for digest in digests]
+        if source == "audio":
+            self._light["audio"] = _views(table.column("audio"))
         self._heavy = {name: table.column(name) for name in _FIELDS[source] if name not in self._light}
 
     def read(self, row: int) -> Media:
@@ -220,14 +224,25 @@ class MediaFile:
         again."""
         sample = {name: values[row] for name, values in self._light.items()}
         for name, column in self._heavy.items():
-            sample[name] = column[row].as_buffer() if name == "audio" else column[row].as_py()  # sound is not copied
-        check_media({**sample, "digests": {self._source: self._digests[row]}}, [self._source], str(self._path))
+            sample[name] = column[row].as_py()
+        check_media(sample, [self._source], str(self._path))
         return as_media(sample, self._source)
 
 
 def _is_light(table: pa.Table, name: str) -> bool:
     kind = table.schema.field(name).type
     return pa.types.is_primitive(kind) or pa.types.is_string(kind)
+
+
+def _views(column: pa.ChunkedArray) -> list[memoryview]:
+    """The values of a column of large binaries, of which nothing is copied; empty where they are null."""
+    views: list[memoryview] = []
+    for chunk in column.chunks:
+        _, offsets, values = chunk.buffers()
+        ends_N = np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
+        content = memoryview(values or b"")
+        views += [content[start:end] for start, end in pairwise(ends_N.tolist())]
+    return views
 
 
 def as_media(sample: MediaRow, modality: str) -> Media:

@@ -21,6 +21,7 @@ NUM_MELS = 64
 NUM_MFCC = 20
 WINDOW_S = 0.025
 HOP_S = 0.010
+_GROUPED_MELS = 16  # bands that are filtered together, in one product
 POWER_FLOOR = 1e-10  # below the step of 16-bit audio: keeps the logarithm of silence finite
 
 Measure = Callable[..., "list[Tensor]"]
@@ -58,16 +59,15 @@ def _bring(rate_hz: int, device: str) -> Network:
     # Each row twice, for the squares of the real and the imaginary part: their sum is the power, and to take it by the
     # product costs a fifth of torch's absolute value, which minds overflow.
     filters_GM = filters_FM.repeat_interleave(2, dim=0)
-    # Where the filters of a half of the bands are 0 takes a third of the product's time: it is left out.
-    low_GM, high_GM = filters_GM[:, : NUM_MELS // 2], filters_GM[:, NUM_MELS // 2 :]
-    low_GM = low_GM[: _num_used(low_GM)].contiguous()
-    high_GM = high_GM[-_num_used(high_GM.flip(0)) :].contiguous()
+    # Where all filters of a group of bands are 0 takes two thirds of the product's time: it is left out.
+    groups = [_used(group_GM) for group_GM in filters_GM.split(_GROUPED_MELS, dim=1)]
     cosines_MC = torchaudio.functional.create_dct(NUM_MFCC, NUM_MELS, norm="ortho").to(device)
     hann_W = torch.hann_window(window, device=device)
 
     measure = _make_measure()
     scripted = _script(measure) if device == "cpu" else measure
-    settings = (hop, num_fft, POWER_FLOOR, hann_W, low_GM, high_GM, cosines_MC)
+    starts, filters = [start for start, _ in groups], [filters_UM for _, filters_UM in groups]
+    settings = (hop, num_fft, POWER_FLOOR, hann_W, starts, filters, cosines_MC)
 
     def forward(waves_BT: Tensor) -> Tensor:
         return torch.stack(measure(list(waves_BT), *settings))
@@ -79,10 +79,10 @@ def _bring(rate_hz: int, device: str) -> Network:
     return Network(prepare, forward, NUM_MELS + NUM_MFCC, forward_each=forward_each)
 
 
-def _num_used(filters_GM: Tensor) -> int:
-    """How many rows there are to the last one that is not 0, at least one."""
-    used = filters_GM.any(dim=1).nonzero()
-    return int(used.max()) + 1 if len(used) else 1
+def _used(filters_GM: Tensor) -> tuple[int, Tensor]:
+    """The first row that is not 0, and the rows from it to the last one; a row of zeros if there is none."""
+    used = filters_GM.any(dim=1).nonzero().flatten().tolist() or [0]
+    return used[0], filters_GM[used[0] : used[-1] + 1].contiguous()
 
 
 def _make_measure() -> Measure:
@@ -95,13 +95,13 @@ def _make_measure() -> Measure:
         num_fft: int,
         floor: float,
         hann_W: torch.Tensor,
-        low_GM: torch.Tensor,
-        high_GM: torch.Tensor,
+        starts: list[int],
+        filters: list[torch.Tensor],
         cosines_MC: torch.Tensor,
     ) -> list[torch.Tensor]:
         """Of each wave float32 [window, 64 log-mel bands (natural logarithm of power) and 20 MFCC].
 
-        low_GM, high_GM: filters of the lower bands for the first numbers of a spectrum, of the upper ones for the last.
+        filters: of one group of bands after the other, for the numbers of a spectrum from its start on.
         """
         window = hann_W.shape[0]
         most = max([(wave_T.shape[0] - window) // hop + 1 for wave_T in waves])
@@ -112,9 +112,11 @@ def _make_measure() -> Measure:
             windows_TN = padded_TN[: windows_TW.shape[0]]
             torch.mul(windows_TW, hann_W, out=windows_TN[:, :window])
             squares_TG = torch.view_as_real(torch.fft.rfft(windows_TN)).flatten(-2).square_()
-            low_TM = torch.mm(squares_TG[:, : low_GM.shape[0]], low_GM)
-            high_TM = torch.mm(squares_TG[:, -high_GM.shape[0] :], high_GM)
-            logmel_TM = torch.cat([low_TM, high_TM], dim=-1).clamp_(min=floor).log_()
+            bands = [
+                torch.mm(squares_TG[:, starts[group] : starts[group] + filters[group].shape[0]], filters[group])
+                for group in range(len(filters))
+            ]
+            logmel_TM = torch.cat(bands, dim=-1).clamp_(min=floor).log_()
             measured.append(torch.cat([logmel_TM, torch.mm(logmel_TM, cosines_MC)], dim=-1))
         return measured
 

@@ -113,38 +113,45 @@ class Session:
         return samples
 
     def _prepare_all(self, samples: list[Sample], reads: list[Read]) -> None:
-        alone: list[Place] = []
-        for sample, read in zip(samples, reads, strict=True):
-            self._prepare(sample, read, alone)
+        """Read samples, queue their units, and encode those that need not wait for others; on a decoding thread."""
+        clock, alone = Clock(), list[Place]()
+        with clock.spending("read"):
+            for sample, read in zip(samples, reads, strict=True):
+                clock.turn_to("read")
+                error = self._prepare(sample, read, clock, alone)
+                clock.turn_to(None)
+                if error is not None:
+                    with self._lock:
+                        sample.error = error
+                        self._lanes.drop(sample)
+        with self._lock:
+            for sample in samples:
+                sample.is_complete = True
+            self.times.add(clock.spent_s)
         self._run_alone(alone)
 
-    def _prepare(self, sample: Sample, read: Read, alone: list[Place]) -> None:
-        """Read a sample and queue its units; on a decoding thread. Those that it is to encode itself go to alone."""
-        clock = Clock()
-        error = None
+    def _prepare(self, sample: Sample, read: Read, clock: Clock, alone: list[Place]) -> MediaError | None:
+        """Read a sample and queue its units, those that this thread is to encode itself in alone; says what is wrong
+        with it."""
         try:
-            with clock.spending("read"):
-                media = read()
-            with clock.spending("preprocess"):
-                prepared = self._encoder.prepare(media)
-                sample.times_T2 = prepared.times_T2
-                for unit in prepared.units:
-                    with self._lock:
-                        batch = self._lanes.add(sample, unit, self.batch_size)
-                    if batch:
-                        with clock.paused():
-                            self._pass_on(batch, alone)
-        except MediaError as caught:
-            error = caught
-        except memory_failures() as caught:
-            if not is_out_of_memory(caught):
+            media = read()
+            clock.turn_to("preprocess")
+            prepared = self._encoder.prepare(media)
+            sample.times_T2 = prepared.times_T2
+            for unit in prepared.units:
+                with self._lock:
+                    batch = self._lanes.add(sample, unit, self.batch_size)
+                if batch:
+                    clock.turn_to(None)
+                    self._pass_on(batch, alone)
+                    clock.turn_to("preprocess")
+        except MediaError as error:
+            return error
+        except memory_failures() as error:
+            if not is_out_of_memory(error):
                 raise
-            error = MediaError(Reason.TOO_LARGE, "preparing it takes more memory than there is")
-        with self._lock:
-            sample.is_complete, sample.error = True, error
-            if error is not None:
-                self._lanes.drop(sample)
-            self.times.add(clock.spent_s)
+            return MediaError(Reason.TOO_LARGE, "preparing it takes more memory than there is")
+        return None
 
     def _pass_on(self, batch: list[Place], alone: list[Place]) -> None:
         """Hand a full batch to the model or, where it is one unit that this thread is to encode, put it with those."""

@@ -27,43 +27,28 @@ class Clock:
 
     def __init__(self) -> None:
         self.spent_s: dict[str, float] = {}
-        self.activities: list[str | None] = []
+        self._activity: str | None = None
         self._since_s = 0.0
 
-    def spending(self, activity: str | None) -> "_Spending":
-        return _Spending(self, activity)
+    def turn_to(self, activity: str | None) -> str | None:
+        """Begin with an activity, or with nothing, and give the one that went on until now."""
+        now_s, before = time.perf_counter(), self._activity
+        if before is not None:
+            self.spent_s[before] = self.spent_s.get(before, 0.0) + now_s - self._since_s
+        self._activity, self._since_s = activity, now_s
+        return before
 
-    def paused(self) -> "_Spending":
-        """Let time pass that is spent on nothing."""
-        return self.spending(None)
-
-    def turn(self) -> None:
-        """Attribute the time since the last turn to the activity that goes on."""
-        now_s = time.perf_counter()
-        activity = self.activities[-1] if self.activities else None
-        if activity is not None:
-            self.spent_s[activity] = self.spent_s.get(activity, 0.0) + now_s - self._since_s
-        self._since_s = now_s
-
-
-class _Spending:
-    """A stretch of a clock's time; a class, as a generator would take twice as long, for each sample."""
-
-    __slots__ = ("_activity", "_before", "_clock")
-
-    def __init__(self, clock: Clock, activity: str | None) -> None:
-        self._clock, self._activity = clock, activity
-
-    def __enter__(self) -> None:
-        self._before = getattr(_current, "clock", None)
-        _current.clock = self._clock
-        self._clock.turn()
-        self._clock.activities.append(self._activity)
-
-    def __exit__(self, *raised: object) -> None:
-        self._clock.turn()
-        self._clock.activities.pop()
-        _current.clock = self._before
+    @contextmanager
+    def spending(self, activity: str) -> Iterator[None]:
+        """Be the clock of this thread, and begin with an activity; after the block go on with the one before."""
+        outer = getattr(_current, "clock", None)
+        _current.clock = self
+        before = self.turn_to(activity)
+        try:
+            yield
+        finally:
+            self.turn_to(before)
+            _current.clock = outer
 
 
 @contextmanager

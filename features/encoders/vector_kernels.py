@@ -28,6 +28,15 @@ def mean_and_deviation(vectors_TD: np.ndarray) -> np.ndarray:
     return statistics
 
 
+@compiled((types.Array(types.int16, 1, "C", readonly=True),))
+def full_scale(pcm_T: np.ndarray) -> np.ndarray:
+    """float32 [sample]: 16-bit PCM in parts of full scale, exactly."""
+    wave_T = np.empty(pcm_T.size, np.float32)
+    for place in range(pcm_T.size):
+        wave_T[place] = np.float32(pcm_T[place]) * np.float32(1 / 32768)
+    return wave_T
+
+
 @compiled((types.Array(types.float32, 2, "C", readonly=True),))
 def is_finite(vectors_TD: np.ndarray) -> bool:
     """Whether no number is infinite or NaN: less itself each other one is 0."""
