@@ -15,11 +15,7 @@ DIGEST_CHARS = 32  # 128 bits: no accidental collision among any number of sampl
 
 def digest_bytes(*parts: bytes | memoryview) -> str:
     """Hex digest of the parts; each is preceded by its length, so ("a", "bc") differs from ("ab", "c")."""
-    sha = hashlib.sha256()
-    for part in parts:
-        sha.update(len(part).to_bytes(8, "little"))
-        sha.update(part)
-    return sha.hexdigest()[:DIGEST_CHARS]
+    return digest_pieces((len(part), [part]) for part in parts)
 
 
 def digest_pieces(parts: Iterable[tuple[int, Iterable[bytes | memoryview]]]) -> str:

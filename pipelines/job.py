@@ -1,11 +1,8 @@
 """One Beam job for every stage: small descriptions of shards in, small records of finished shards out."""
 
-import ctypes
 import io
 import json
-import os
 import shutil
-import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import redirect_stderr
@@ -22,8 +19,8 @@ from features.errors import ConfigError, PlaitError, StageError
 from features.rev import digest_file
 from features.shards import NAME_CHARS, Shard, write_json
 from pipelines.params import BeamParams
+from pipelines.process import limit_threads, sample_often
 from pipelines.progress import ShardProgress, watch_progress
-from pipelines.sampling import sample_often
 
 WORK_FOLDER = ".work"  # beside the shards while a job runs: records of finished shards and progress
 _RECORD_BYTES = 500  # of a record that says what went wrong
@@ -169,24 +166,6 @@ def _is_made(task: ShardTask, digest: str) -> bool:
     return task.path.exists() and (task.fingerprint[:NAME_CHARS] in task.file or digest_file(task.path) == digest)
 
 
-def limit_threads() -> None:
-    """One thread each for torch and OpenCV, since several shards share the cores, and image buffers that stay with
-    the process instead of going back to the kernel each time.
-
-    Neither is imported for it: what a worker imports later reads the environment.
-    """
-    os.environ.update(OMP_NUM_THREADS="1", OPENCV_FOR_THREADS_NUM="1")
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
-    if "cv2" in sys.modules:
-        sys.modules["cv2"].setNumThreads(1)
-    if sys.platform == "linux":
-        trim_threshold, mmap_threshold = -1, -3
-        libc = ctypes.CDLL(None)
-        libc.mallopt(mmap_threshold, 1 << 26)
-        libc.mallopt(trim_threshold, 1 << 28)
-
-
 def run_job(
     worker: ShardWorker,
     tasks: Sequence[ShardTask],
@@ -266,8 +245,8 @@ def _new_pipeline(params: BeamParams) -> beam.Pipeline:
 def _run_pipeline(
     pipeline: beam.Pipeline, make: _ProcessShard, tasks: Sequence[ShardTask], *, runner: str, label: str
 ) -> None:
+    sample_often()
     try:
-        sample_often()
         with pipeline:
             _ = (
                 pipeline

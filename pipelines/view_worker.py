@@ -27,7 +27,7 @@ from features.view import View
 from features.writing import stored_rows, stored_vectors, view_batch, write_shard
 from pipelines.digests import check_media
 from pipelines.job import Reject, ShardRecord, ShardTask
-from pipelines.media.audio import from_pcm16, stretch_of
+from pipelines.media.audio import stretch_of
 from pipelines.progress import ShardProgress
 
 _FIELDS = {
@@ -248,8 +248,11 @@ def _views(column: pa.ChunkedArray) -> list[memoryview]:
 def as_media(sample: MediaRow, modality: str) -> Media:
     """One modality of a row of MEDIA_SCHEMA, or its timed text, as an encoder takes it; it must be present."""
     if modality == "audio":
+        from features.encoders.vector_kernels import full_scale  # where it is needed: numba takes a while
+
+        wave_T = full_scale(np.frombuffer(sample["audio"], "<i2"))
         start_s, stretch = sample["audio_start_s"] - sample["start_s"], stretch_of(sample["audio_drift_ppm"])
-        return Audio(from_pcm16(sample["audio"]), sample["audio_rate_hz"], start_s, stretch)
+        return Audio(wave_T, sample["audio_rate_hz"], start_s, stretch)
     if modality == TIMED_TEXT and sample["words"] and sample["start_s"] is not None:
         return _timed_text(sample)
     if modality == "video":

@@ -119,7 +119,6 @@ class Session:
             for sample, read in zip(samples, reads, strict=True):
                 clock.turn_to("read")
                 error = self._prepare(sample, read, clock, alone)
-                clock.turn_to(None)
                 if error is not None:
                     with self._lock:
                         sample.error = error

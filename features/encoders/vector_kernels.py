@@ -1,6 +1,6 @@
 """Small loops over a sample's vectors and their times, compiled: numpy passes over them several times, and lets go of
-the interpreter's lock at each, so that threads wait for each other. The loops keep it: to get it back would take longer
-than the few microseconds of the work.
+the interpreter's lock at each, so that threads wait for each other. The loops keep it unless they say otherwise: to get
+it back would take longer than the few microseconds of the work.
 """
 
 import numpy as np
@@ -30,7 +30,7 @@ def mean_and_deviation(vectors_TD: np.ndarray) -> np.ndarray:
 
 @compiled((types.Array(types.int16, 1, "C", readonly=True),))
 def full_scale(pcm_T: np.ndarray) -> np.ndarray:
-    """float32 [sample]: 16-bit PCM in parts of full scale, exactly."""
+    """float32 [sample]: 16-bit PCM in parts of full scale, exactly; as pipelines.media.audio.from_pcm16."""
     wave_T = np.empty(pcm_T.size, np.float32)
     for place in range(pcm_T.size):
         wave_T[place] = np.float32(pcm_T[place]) * np.float32(1 / 32768)
@@ -44,6 +44,25 @@ def is_finite(vectors_TD: np.ndarray) -> bool:
     for place in range(numbers.size):
         others = np.int32(others | np.int32(numbers[place] - numbers[place] != 0))
     return others == 0
+
+
+@compiled((types.Array(types.float32, 2, "C"),), nogil=True)
+def powers(spectra_TN: np.ndarray) -> np.ndarray:
+    """float32 [window, N / 2 + 1]: the squared magnitudes of spectra as OpenCV packs them, N numbers each: the real
+    part at 0 Hz, then a real and an imaginary part in turn, and the real part at half the rate.
+
+    It lets go of the lock, since the spectra are those of several clips.
+    """
+    num_windows, num_numbers = spectra_TN.shape
+    half = num_numbers // 2
+    power_TF = np.empty((num_windows, half + 1), np.float32)
+    for place in range(num_windows):
+        numbers, power = spectra_TN[place], power_TF[place]
+        power[0], power[half] = numbers[0] ** 2, numbers[num_numbers - 1] ** 2
+        pairs, within = numbers[1 : num_numbers - 1], power[1:half]
+        for index in range(half - 1):
+            within[index] = pairs[2 * index] ** 2 + pairs[2 * index + 1] ** 2
+    return power_TF
 
 
 _NUMBERS = (types.int64, types.int64, types.int64, types.float64, types.float64, types.float64, types.float64)

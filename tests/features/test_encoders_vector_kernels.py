@@ -1,9 +1,12 @@
+import cv2
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from features.encoders.vector_kernels import is_finite, sliding_intervals
+from features.encoders.vector_kernels import full_scale, is_finite, powers, sliding_intervals
+from pipelines.media.audio import from_pcm16
 
 ANY_FLOAT = st.floats(width=32, allow_nan=True, allow_infinity=True)
 
@@ -18,3 +21,17 @@ def test_sliding_intervals_are_those_of_the_formula(num, duration_s, start_s, st
     starts_T = np.arange(num) * 160.0
     times_T2 = start_s + stretch * np.minimum(np.stack([starts_T, starts_T + 400], axis=1) / 16_000, duration_s)
     assert sliding_intervals(num, 400, 160, 16_000, duration_s, start_s, stretch).tobytes() == times_T2.tobytes()
+
+
+def test_full_scale_is_what_every_sample_of_pcm_says():
+    pcm = np.arange(-(2**15), 2**15, dtype="<i2").tobytes()
+    assert full_scale(np.frombuffer(pcm, "<i2")).tobytes() == from_pcm16(pcm).tobytes()
+    assert full_scale(np.frombuffer(b"", "<i2")).shape == (0,)
+
+
+@pytest.mark.parametrize("num_fft", [4, 256, 2_048])
+def test_powers_are_those_of_the_spectrum(num_fft):
+    windows_TN = np.random.default_rng(0).standard_normal((5, num_fft)).astype(np.float32)
+    expected_TF = np.abs(np.fft.rfft(windows_TN.astype(np.float64))) ** 2
+    found_TF = powers(cv2.dft(windows_TN, None, cv2.DFT_ROWS))
+    assert np.allclose(found_TF, expected_TF, rtol=1e-4, atol=1e-6 * expected_TF.max())

@@ -20,7 +20,7 @@ from features.view import View
 from pipelines.digests import sample_digests
 from pipelines.job import ShardRecord, ShardTask
 from pipelines.progress import ShardProgress
-from pipelines.view_worker import Copies, EncodeShard, Samples, ShardRows, as_media
+from pipelines.view_worker import Copies, EncodeShard, MediaFile, Samples, ShardRows, as_media
 
 TEXTS = ["one", None, "three", "fourteen", "five"]
 
@@ -225,6 +225,22 @@ def test_a_part_of_the_media_that_no_view_takes_may_be_damaged(tmp_path: Path) -
 
     _, made = make(worker_of(CountingEncoder()), tmp_path / "new", path)
     assert made["embedding"].null_count == 0
+
+
+def test_sounds_are_read_from_whatever_batch_of_a_shard_they_lie_in(tmp_path: Path) -> None:
+    path, waves = tmp_path / "media.arrow", [b"\1\0" * 5, None, b"\2\0" * 7, b"\3\0"]
+    with shard_writer(path, MEDIA_SCHEMA) as writer:
+        for index, pcm in enumerate(waves):
+            row = {**recording(), "key": f"rec/{index}", "start_s": 0.0, "audio": pcm}
+            writer.append({**row, "digests": sample_digests(row)})
+            if index == 1:
+                writer.flush()
+
+    media = MediaFile(path, "audio")
+    for row, number, length in ((3, 3, 1), (0, 1, 5), (2, 2, 7)):
+        sound = media.read(row)
+        assert isinstance(sound, Audio)
+        assert (sound.wave_T * 2**15).tolist() == [number] * length
 
 
 def test_media_count_time_from_the_start_of_the_sample() -> None:

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import cv2
 import torch
+from apache_beam.runners.worker.statesampler import StateSampler
+from apache_beam.utils.counters import CounterFactory
 
-from pipelines.job import limit_threads
+from pipelines.process import limit_threads, sample_often
 
 ROOT = Path(__file__).parents[2]
 _IMPORTED_LATER = """
 import sys
-from pipelines.job import limit_threads
+from pipelines.process import limit_threads
 limit_threads()
 assert not {"cv2", "torch"} & sys.modules.keys()
 import cv2, torch
@@ -31,3 +33,9 @@ def test_limit_threads_imports_nothing_and_holds_for_what_is_imported_later() ->
     command = [sys.executable, "-c", _IMPORTED_LATER]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert ended.stdout == "1 1\n"
+
+
+def test_sample_often_holds_for_the_samplers_that_beam_makes() -> None:
+    sample_often()
+    sample_often()
+    assert StateSampler("step", CounterFactory()).sampling_period_ms == 10
