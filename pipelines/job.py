@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 import apache_beam as beam
 import grpc
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.portable_runner import PortableRunner
 
 from features.errors import ConfigError, PlaitError, StageError
@@ -242,18 +243,23 @@ def _new_pipeline(params: BeamParams) -> beam.Pipeline:
     return pipeline
 
 
+def _is_one_process(pipeline: beam.Pipeline) -> bool:
+    """Whether one process makes all shards: there is nobody to spread them over, which takes longer than all else that
+    Beam does."""
+    is_local = isinstance(pipeline.runner, FnApiRunner)
+    return is_local and pipeline.options.view_as(DirectOptions).direct_num_workers == 1
+
+
 def _run_pipeline(
     pipeline: beam.Pipeline, make: _ProcessShard, tasks: Sequence[ShardTask], *, runner: str, label: str
 ) -> None:
     sample_often()
     try:
         with pipeline:
-            _ = (
-                pipeline
-                | f"List {label} shards" >> beam.Create(list(tasks), reshuffle=False)
-                | "Spread over workers" >> beam.Reshuffle()
-                | f"Make {label} shards" >> beam.ParDo(make)
-            )
+            listed = pipeline | f"List {label} shards" >> beam.Create(list(tasks), reshuffle=False)
+            if not _is_one_process(pipeline):
+                listed |= "Spread over workers" >> beam.Reshuffle()
+            _ = listed | f"Make {label} shards" >> beam.ParDo(make)
     except (RuntimeError, ValueError, OSError, grpc.RpcError, grpc.FutureTimeoutError) as error:
         # Runners hand a worker's error on as text, traceback and all.
         last_line = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__

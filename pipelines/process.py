@@ -32,8 +32,8 @@ def limit_threads() -> None:
 def sample_often() -> None:
     """Have Beam's samplers in this process look every 10 ms and not every 200.
 
-    The thread that samples sleeps in between and a bundle ends only when it wakes, which made every job 0.1 s longer
-    on the average. It needs no interpreter's lock to wake, and takes no time that could be measured. Beam has no option
-    for it.
+    The thread that samples sleeps in between, and a bundle ends only when it wakes: a job of a second or more took
+    0.1 s longer on the average. It needs no interpreter's lock to wake, and takes no time that could be measured. Beam
+    has no option for it.
     """
     StateSampler.__init__ = partialmethod(StateSampler.__init__, sampling_period_ms=_PERIOD_MS)

@@ -235,7 +235,7 @@ def _is_light(table: pa.Table, name: str) -> bool:
 
 
 def _views(column: pa.ChunkedArray) -> list[memoryview]:
-    """The values of a column of large binaries, of which nothing is copied; empty where they are null."""
+    """The values of a column of large binaries, of which nothing is copied; of a null one anything."""
     views: list[memoryview] = []
     for chunk in column.chunks:
         _, offsets, values = chunk.buffers()

@@ -22,7 +22,9 @@ NUM_MFCC = 20
 WINDOW_S = 0.025
 HOP_S = 0.010
 _GROUPED_MELS = 16  # bands that are filtered together, in one product
-_WINDOWS_AT_ONCE = 2_048  # after so many the waves before are done: 6 MB, which a processor's cache should hold
+_WINDOWS_AT_ONCE = 2_048  # 6 MB on their way, at 16 kHz: a processor's cache should hold them
+_SHORTEST_OF_OPENCV = 128  # of up to 64 numbers it transforms one row in another way than several
+_LINE = 16  # numbers in a line of the processor's cache
 POWER_FLOOR = 1e-10  # below the step of 16-bit audio: keeps the logarithm of silence finite
 
 Cut = Callable[..., "tuple[Tensor, list[int]]"]
@@ -67,9 +69,8 @@ def _bring(rate_hz: int, device: str) -> Network:
 
     cut, measure = _make_cut(), _make_measure()
     if device == "cpu":
-        cut, measure, powers = _script(cut), _script(measure), _powers_on_cpu
-    else:
-        powers = _powers_on_gpu
+        cut, measure = _script(cut), _script(measure)
+    powers = _powers_by_opencv if device == "cpu" and num_fft >= _SHORTEST_OF_OPENCV else _powers_by_torch
 
     def forward_each(waves: list[Tensor]) -> list[Tensor]:
         measured: list[Tensor] = []
@@ -86,39 +87,48 @@ def _bring(rate_hz: int, device: str) -> Network:
 
 
 def _in_parts(waves: list[Tensor], hop: int) -> Iterator[list[Tensor]]:
-    """The waves, whole, a few at a time."""
+    """The waves, whole, a few at a time; one with _WINDOWS_AT_ONCE windows or more comes alone."""
     part: list[Tensor] = []
     num_windows = 0
     for wave_T in waves:
-        part.append(wave_T)
-        num_windows += len(wave_T) // hop
-        if num_windows >= _WINDOWS_AT_ONCE:
+        num_more = len(wave_T) // hop
+        if part and num_windows + num_more >= _WINDOWS_AT_ONCE:
             yield part
             part, num_windows = [], 0
+        part.append(wave_T)
+        num_windows += num_more
     if part:
         yield part
 
 
-def _powers_on_cpu(windows_TN: Tensor) -> Tensor:
-    """float32 [window, bin]: the power spectrum of each window, which is overwritten.
+def _powers_by_opencv(windows_TN: Tensor) -> Tensor:
+    """float32 [window, N / 2 + 1]: the power spectra of the windows, which are overwritten.
 
     OpenCV's transform takes half as long as torch's on a processor by AMD; a row gets the same bytes in any company.
     """
     import cv2
     import torch
 
-    from features.encoders.vector_kernels import powers
+    from features.encoders.vector_kernels import write_powers
 
     spectra_TN = windows_TN.numpy()
-    cv2.dft(spectra_TN, spectra_TN, cv2.DFT_ROWS)
-    return torch.from_numpy(powers(spectra_TN))
+    num_windows, num_fft = spectra_TN.shape
+    num_bins = num_fft // 2 + 1
+    # A row begins where a line of the cache does, for where it begins may decide how a product rounds.
+    power_TF = torch.empty((num_windows, num_bins + -num_bins % _LINE))
+    try:
+        cv2.dft(spectra_TN, spectra_TN, cv2.DFT_ROWS)
+    except cv2.error as error:  # which is no error of the kinds that are blamed on a clip
+        raise RuntimeError(str(error)) from error
+    write_powers(spectra_TN, power_TF.numpy())
+    return power_TF[:, :num_bins]
 
 
-def _powers_on_gpu(windows_TN: Tensor) -> Tensor:
-    """The same, by torch."""
+def _powers_by_torch(windows_TN: Tensor) -> Tensor:
+    """The same, and the windows stay as they are."""
     import torch
 
-    return torch.view_as_real(torch.fft.rfft(windows_TN)).square().sum(dim=-1)
+    return torch.view_as_real(torch.fft.rfft(windows_TN)).square_().sum(dim=-1)
 
 
 def _used(filters_FM: Tensor) -> tuple[int, Tensor]:
@@ -132,7 +142,10 @@ def _make_cut() -> Cut:
     import torch
 
     def cut(waves: list[torch.Tensor], hop: int, num_fft: int, hann_W: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
-        """float32 [window, num_fft], the windows of all waves, zeros behind each; and how many each wave has."""
+        """float32 [window, num_fft], the windows of all waves, zeros behind each; and how many each wave has.
+
+        waves: float32 [sample]; hann_W: float32, of which a window has the length; hop: in samples.
+        """
         window = hann_W.shape[0]
         lengths = [(wave_T.shape[0] - window) // hop + 1 for wave_T in waves]
         windows_TN = torch.zeros((sum(lengths), num_fft), device=hann_W.device)
@@ -147,7 +160,7 @@ def _make_cut() -> Cut:
 
 
 def _make_measure() -> Measure:
-    """Likewise."""
+    """A function for the same reason."""
     import torch
 
     def measure(
@@ -160,8 +173,9 @@ def _make_measure() -> Measure:
     ) -> list[torch.Tensor]:
         """Of each wave float32 [window, 64 log-mel bands (natural logarithm of power) and 20 MFCC].
 
-        lengths: how many of the windows each wave has; filters: of one group of bands after the other, for the powers
-        from its start on. Waves are filtered one by one: a product may round otherwise where it has more rows.
+        powers_TF: float32 [window, bin]; lengths: how many of the windows each wave has; filters: float32 [bin, band]
+        of one group of bands after the other, each for the bins from its entry of starts on; cosines_MC: float32 [band,
+        coefficient]. Waves are filtered one by one: a product may round otherwise where it has more rows.
         """
         measured = []
         for power_TF in powers_TF.split_with_sizes(lengths):
@@ -177,7 +191,7 @@ def _make_measure() -> Measure:
 
 
 def _script(function: Scripted) -> Scripted:
-    """The same as one call that lets go of the interpreter's lock once for all waves, and not at each of its products.
+    """The same as one call that lets go of the interpreter's lock once for all waves, and not at each of its steps.
 
     Threads that wait for the lock in turn would take longer than the work. What torch recommends in place of scripts
     takes a compiler, and minutes for each new length; its releases are pinned here.

@@ -130,10 +130,10 @@ class NetworkEncoder:
         if forward_each is None:
             return [vectors for unit in units for vectors in self.encode(unit[None])]
         with torch.inference_mode():
-            waves = [torch.from_numpy(unit) for unit in units]
-            if self._device == "cpu":  # to "bring" them there would let go of the interpreter's lock for each
-                return [vectors.numpy() for vectors in forward_each(waves)]
-            outputs = forward_each([wave.to(self._device) for wave in waves])
+            tensors = [torch.from_numpy(unit) for unit in units]
+            if self._device == "cpu":  # to() and cpu() would let go of the interpreter's lock for each
+                return [vectors.numpy() for vectors in forward_each(tensors)]
+            outputs = forward_each([tensor.to(self._device) for tensor in tensors])
             return [vectors.cpu().numpy() for vectors in outputs]
 
     def _on_gpu(self, forward: Callable[[Tensor], Tensor], units: Tensor) -> Tensor:

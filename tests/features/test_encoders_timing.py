@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,7 +10,7 @@ from features.encoders.timing import Clock, spending
 @pytest.fixture(autouse=True)
 def _a_second_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds: Iterator[float] = iter(range(100))
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(seconds))
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: next(seconds)))
 
 
 def test_a_clock_attributes_time_to_one_activity_after_the_other() -> None:
@@ -34,6 +35,10 @@ def test_what_breaks_off_ends_its_activity() -> None:
     assert set(outer.spent_s) == {"model", "decode"}
 
 
-def test_without_a_clock_nothing_is_attributed() -> None:
+def test_a_block_that_no_clock_watches_belongs_to_none() -> None:
+    clock = Clock()
+    with clock.spending("read"):
+        pass
     with spending("decode"):
-        assert Clock().spent_s == {}
+        pass
+    assert clock.spent_s == {"read": 1}

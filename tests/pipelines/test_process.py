@@ -37,5 +37,4 @@ def test_limit_threads_imports_nothing_and_holds_for_what_is_imported_later() ->
 
 def test_sample_often_holds_for_the_samplers_that_beam_makes() -> None:
     sample_often()
-    sample_often()
     assert StateSampler("step", CounterFactory()).sampling_period_ms == 10
