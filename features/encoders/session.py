@@ -28,7 +28,7 @@ _THREADS_A_GPU = 2  # one fills and copies its batch while the other's is comput
 _ALONE_BYTES = 8 << 20  # of units that one thread holds to encode them in one go: long clips go one by one
 
 Read = Callable[[], Media]
-"""Reads a sample's media; called on a decoding thread."""
+"""Reads a sample's media; called on a decoding thread, or on that of the feed."""
 
 
 class Session:
@@ -42,11 +42,14 @@ class Session:
     def __init__(self, encoders: Sequence[Encoder], *, num_decoders: int = 1, is_cpu: bool = False) -> None:
         """encoders: loaded ones, one for each thread that is to run a model; on a CPU threads may share one. There
         units that are a batch each are encoded on the thread that decoded them, several in one go: to hand each over,
-        or to call the model for each, would keep threads waiting for the interpreter's lock."""
+        or to call the model for each, would keep threads waiting for the interpreter's lock. Where there are as many
+        feeds as decoders, of which there are several, that is the thread of the feed: else it would be one more that
+        wants the lock."""
         self._encoder = encoders[0]
         self.batch_size = BatchSize(self._encoder)
         self.times = Times()
         self._models = Models(encoders)
+        self._num_decoders = num_decoders
         self._decoders = ThreadPoolExecutor(num_decoders, "decode", initializer=_use_one_thread)
         self._runners = ThreadPoolExecutor(len(encoders), "model", initializer=_use_one_thread)
         self._room = threading.BoundedSemaphore((1 + _QUEUED_BATCHES) * len(encoders))
@@ -104,16 +107,26 @@ class Session:
                 self._wake([])
 
     def _begin(self, given: list[tuple[Any, Read]]) -> list[Sample]:
-        samples = [Sample(key) for key, _ in given]
-        if samples:
-            with self._lock:
-                self._num_busy += 1
-            future = self._decoders.submit(self._prepare_all, samples, [read for _, read in given])
+        samples, reads = [Sample(key) for key, _ in given], [read for _, read in given]
+        if not samples:
+            return []
+        with self._lock:
+            self._num_busy += 1
+            is_alone = self._is_cpu and self._encoder.batch_size == 1
+            is_own_work = is_alone and self._num_feeds >= self._num_decoders > 1
+        if is_own_work:
+            _use_one_thread()
+            try:
+                self._prepare_all(samples, reads)
+            finally:
+                self._note_end(samples, None)
+        else:
+            future = self._decoders.submit(self._prepare_all, samples, reads)
             future.add_done_callback(partial(self._end, samples))
         return samples
 
     def _prepare_all(self, samples: list[Sample], reads: list[Read]) -> None:
-        """Read samples, queue their units, and encode those that need not wait for others; on a decoding thread."""
+        """Read samples, queue their units, and encode those that need not wait for others."""
         clock, alone = Clock(), list[Place]()
         with clock.spending("read"):
             for sample, read in zip(samples, reads, strict=True):
@@ -190,8 +203,10 @@ class Session:
             self.times.add(spent_s)
 
     def _end(self, samples: list[Sample], future: "Future[None]") -> None:
+        self._note_end(samples, None if future.cancelled() else future.exception())
+
+    def _note_end(self, samples: list[Sample], failure: BaseException | None) -> None:
         """Note that work on the samples has ended, and what it raised, and wake those who wait."""
-        failure = None if future.cancelled() else future.exception()
         with self._lock:
             self._num_busy -= 1
             for sample in samples:

@@ -124,6 +124,34 @@ def test_what_reading_a_sample_raises_ends_its_feed_alone() -> None:
         assert len(list(session.encode(_feed(["1", "2", "3"])))) == 3
 
 
+def test_as_many_feeds_as_decoders_work_themselves_where_a_batch_is_one_unit() -> None:
+    both, readers = threading.Barrier(2), set[str]()
+
+    def read(text: str) -> Media:
+        readers.add(threading.current_thread().name.partition("_")[0])
+        both.wait()  # neither ends before the other has begun
+        if text == "damaged":
+            raise ShardError("damaged")
+        return text
+
+    def feed(text: str) -> Iterable[tuple[int, Read]]:
+        both.wait()  # neither begins before the other is there
+        yield 0, partial(read, text)
+
+    with Session([SumEncoder(1)] * 2, num_decoders=2, is_cpu=True) as session, ThreadPoolExecutor(2, "feed") as pool:
+        for texts in (["345", "broken"], ["12", "damaged"]):
+            first, second = (pool.submit(lambda text: list(session.encode(feed(text))), text) for text in texts)
+            ((_, outcome),) = first.result()
+            assert describe(outcome) == encode_alone(texts[0])
+            if texts[1] == "damaged":
+                with pytest.raises(ShardError, match="damaged"):
+                    second.result()
+            else:
+                ((_, outcome),) = second.result()
+                assert describe(outcome) == encode_alone(texts[1])
+    assert readers == {"feed"}
+
+
 def test_a_sample_that_memory_does_not_hold_while_it_is_prepared_is_rejected_alone() -> None:
     class Greedy(SumEncoder):
         def _unit(self, part: str) -> np.ndarray:
