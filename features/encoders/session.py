@@ -34,9 +34,9 @@ Read = Callable[[], Media]
 class Session:
     """Encodes the samples of any number of feeds at once, one a thread that calls encode().
 
-    Samples are read and prepared on decoding threads. Their units gather in lanes of one shape, across feeds, and a
-    full lane goes to a thread that runs the model; that decoding threads wait when enough batches do, bounds memory.
-    What is left in a lane is encoded when no feed can go on without it.
+    Samples are read and prepared on decoding threads, or on those of their feeds. Their units gather in lanes of one
+    shape, across feeds, and a full lane goes to a thread that runs the model; that decoding threads wait when enough
+    batches do, bounds memory. What is left in a lane is encoded when no feed can go on without it.
     """
 
     def __init__(self, encoders: Sequence[Encoder], *, num_decoders: int = 1, is_cpu: bool = False) -> None:
@@ -44,7 +44,7 @@ class Session:
         units that are a batch each are encoded on the thread that decoded them, several in one go: to hand each over,
         or to call the model for each, would keep threads waiting for the interpreter's lock. Where there are as many
         feeds as decoders, of which there are several, that is the thread of the feed: else it would be one more that
-        wants the lock."""
+        wants the lock. Of more feeds than that, too many would be at work."""
         self._encoder = encoders[0]
         self.batch_size = BatchSize(self._encoder)
         self.times = Times()
@@ -113,7 +113,7 @@ class Session:
         with self._lock:
             self._num_busy += 1
             is_alone = self._is_cpu and self._encoder.batch_size == 1
-            is_own_work = is_alone and self._num_feeds >= self._num_decoders > 1
+            is_own_work = is_alone and self._num_feeds == self._num_decoders > 1
         if is_own_work:
             _use_one_thread()
             try:
