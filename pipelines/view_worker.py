@@ -1,6 +1,7 @@
 """The worker of embed: one shard of one view, from media or from rows that are stored already."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -92,6 +93,10 @@ class EncodeShard:
     shared: Shared = field(default_factory=Shared)
 
     def __call__(self, task: ShardTask, progress: ShardProgress) -> ShardRecord:
+        with self._session().attending() if len(task.inputs.encode_N) else nullcontext():
+            return self._make(task, progress)
+
+    def _make(self, task: ShardTask, progress: ShardProgress) -> ShardRecord:
         inputs: ShardRows = task.inputs
         is_sequence = self.view.pooling == "sequence"
         schema = view_schema(dim=self._dim(inputs), dtype=self.view.dtype, is_sequence=is_sequence)

@@ -58,6 +58,7 @@ class Session:
         self._lanes = Lanes()
         self._lock = threading.Lock()  # guards all below, the lanes and the samples
         self._num_feeds = 0
+        self._num_attending = 0
         self._waiting: set[threading.Condition] = set()  # feeds that can do nothing before their next sample is done
         self._num_busy = 0  # samples that are prepared and batches that are encoded
 
@@ -96,6 +97,18 @@ class Session:
         return _OPEN_BATCHES * self._encoder.batch_size
 
     @contextmanager
+    def attending(self) -> Iterator[None]:
+        """Be one of those who feed, also while there is other work to do: decoders that took its processor meanwhile
+        would be in its way when it goes on."""
+        with self._lock:
+            self._num_attending += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._num_attending -= 1
+
+    @contextmanager
     def _feeding(self) -> Iterator[None]:
         with self._lock:
             self._num_feeds += 1
@@ -113,7 +126,7 @@ class Session:
         with self._lock:
             self._num_busy += 1
             is_alone = self._is_cpu and self._encoder.batch_size == 1
-            is_own_work = is_alone and self._num_feeds == self._num_decoders > 1
+            is_own_work = is_alone and max(self._num_feeds, self._num_attending) == self._num_decoders > 1
         if is_own_work:
             _use_one_thread()
             try:
