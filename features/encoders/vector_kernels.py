@@ -46,23 +46,6 @@ def is_finite(vectors_TD: np.ndarray) -> bool:
     return others == 0
 
 
-@compiled((types.Array(types.float32, 2, "C"), types.Array(types.float32, 2, "C")), nogil=True)
-def write_powers(spectra_TN: np.ndarray, power_TF: np.ndarray) -> None:
-    """Put the squared magnitudes of spectra into the first N / 2 + 1 numbers of the rows of power_TF.
-
-    spectra_TN: float32 [window, N] as OpenCV packs them: the real part at 0 Hz, then a real and an imaginary part in
-    turn, and the real part at half the rate. It lets go of the lock, since they are those of several clips.
-    """
-    num_windows, num_numbers = spectra_TN.shape
-    half = num_numbers // 2
-    for place in range(num_windows):
-        numbers, power = spectra_TN[place], power_TF[place]
-        power[0], power[half] = numbers[0] ** 2, numbers[num_numbers - 1] ** 2
-        pairs, within = numbers[1 : num_numbers - 1], power[1:half]
-        for index in range(half - 1):
-            within[index] = pairs[2 * index] ** 2 + pairs[2 * index + 1] ** 2
-
-
 _NUMBERS = (types.int64, types.int64, types.int64, types.float64, types.float64, types.float64, types.float64)
 
 

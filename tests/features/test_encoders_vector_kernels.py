@@ -1,11 +1,9 @@
-import cv2
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from features.encoders.vector_kernels import full_scale, is_finite, sliding_intervals, write_powers
+from features.encoders.vector_kernels import full_scale, is_finite, sliding_intervals
 from pipelines.media.audio import from_pcm16
 
 ANY_FLOAT = st.floats(width=32, allow_nan=True, allow_infinity=True)
@@ -27,13 +25,3 @@ def test_full_scale_is_what_every_sample_of_pcm_says():
     pcm = np.arange(-(2**15), 2**15, dtype="<i2").tobytes()
     assert full_scale(np.frombuffer(pcm, "<i2")).tobytes() == from_pcm16(pcm).tobytes()
     assert full_scale(np.frombuffer(b"", "<i2")).shape == (0,)
-
-
-@pytest.mark.parametrize("num_fft", [4, 256, 2_048])
-def test_write_powers_writes_those_of_the_spectrum_and_nothing_behind(num_fft):
-    windows_TN = np.random.default_rng(0).standard_normal((5, num_fft)).astype(np.float32)
-    expected_TF = np.abs(np.fft.rfft(windows_TN.astype(np.float64))) ** 2
-    found_TF = np.full((5, num_fft // 2 + 3), -1, np.float32)
-    write_powers(cv2.dft(windows_TN, None, cv2.DFT_ROWS), found_TF)
-    assert np.allclose(found_TF[:, :-2], expected_TF, rtol=1e-4, atol=1e-6 * expected_TF.max())
-    assert (found_TF[:, -2:] == -1).all()
