@@ -18,6 +18,8 @@ def stored_vectors(vectors: np.ndarray, dtype: Dtype) -> np.ndarray:
 
     What float16 cannot hold becomes infinite: check np.isfinite on the result, not on what the encoder gave.
     """
+    if vectors.dtype == dtype:
+        return vectors
     with np.errstate(over="ignore"):
         return vectors.astype(dtype)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +24,7 @@ NUM_MELS = 64
 NUM_MFCC = 20
 WINDOW_S = 0.025
 HOP_S = 0.010
-_WINDOWS_AT_ONCE = 1_024  # 3 MB on their way, at 16 kHz: a processor's cache should hold them
+_WINDOWS_AT_ONCE = 2_048  # 4 MB on their way, at 16 kHz: a processor's cache should hold them
 _SHORTEST_OF_OPENCV = 128  # of up to 64 numbers it transforms one row in another way than several
 POWER_FLOOR = 1e-10  # below the step of 16-bit audio: keeps the logarithm of silence finite
 
@@ -119,7 +120,8 @@ def _make_measure_by_opencv(filters_FM: Tensor, cosines_MC: Tensor) -> Measure:
             raise RuntimeError(str(error)) from error
         measured_TD = np.empty((len(spectra_TN), NUM_MELS + NUM_MFCC), np.float32)
         measure(spectra_TN, starts_M, stops_M, weights, cosines_CM, POWER_FLOOR, measured_TD)
-        return list(torch.from_numpy(measured_TD).split_with_sizes(lengths))
+        ends = pairwise(accumulate(lengths, initial=0))
+        return [torch.from_numpy(measured_TD[start:stop]) for start, stop in ends]
 
     return measure_each
 
