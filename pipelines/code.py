@@ -11,7 +11,7 @@ _PLUMBING = frozenset(
         "features",
         "features.store",
         *(f"features.{name}" for name in ("errors", "reasons", "rev", "view")),
-        *(f"features.encoders.{name}" for name in ("session", "timing")),
+        *(f"features.encoders.{name}" for name in ("opening", "session", "timing")),
         *(
             f"pipelines.{name}"
             for name in (

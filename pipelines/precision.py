@@ -12,9 +12,9 @@ import pyarrow as pa
 from features.encoders.base import Encoded
 from features.encoders.catalogue import make_encoder
 from features.encoders.memory import within_memory
+from features.encoders.opening import open_session
 from features.encoders.pooling import pool
 from features.encoders.running import check_device, take_running
-from features.encoders.session import open_session
 from features.errors import EncoderError, StageError
 from features.view import View
 from pipelines.embed import choose_device

@@ -15,8 +15,9 @@ from apache_beam.utils.shared import Shared
 
 from features.encoders.base import Audio, Encoded, Encoder, Media, TimedText, Video, Word
 from features.encoders.memory import within_memory
+from features.encoders.opening import open_session
 from features.encoders.pooling import pool, pooled_dim
-from features.encoders.session import Session, open_session
+from features.encoders.session import Session
 from features.encoders.timing import Clock
 from features.errors import EncoderError, ShardError
 from features.manifest import view_schema

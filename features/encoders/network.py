@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 _SHARED_MODULES = ("network", "batching", "pooling")
 _DECIDE_NOTHING = frozenset(
-    f"features.{name}"
-    for name in ("errors", "reasons", "rev", "view", "encoders.gpu", "encoders.session", "encoders.timing")
+    {
+        *(f"features.{name}" for name in ("errors", "reasons", "rev", "view")),
+        *(f"features.encoders.{name}" for name in ("gpu", "opening", "session", "timing")),
+    }
 )
 
 

@@ -1,7 +1,5 @@
 """A model at work: threads that decode ahead of it, a bounded queue, and threads that run it."""
 
-import os
-import pickle
 import sys
 import threading
 from collections import deque
@@ -14,7 +12,6 @@ from typing import Any
 
 from features.encoders.base import Encoded, Encoder, Media
 from features.encoders.batching import BatchSize, Lanes, Place, Sample, encode_each, encode_units
-from features.encoders.gpu import gpu_failure, is_refusal
 from features.encoders.memory import is_out_of_memory, memory_failures
 from features.encoders.models import Encode, Models
 from features.encoders.timing import Clock, Times
@@ -24,7 +21,6 @@ _OPEN_BATCHES = 64  # samples of one feed that may be under way, in batches: bou
 # Samples that a thread prepares in one go: to hand each text over alone takes longer than to prepare it.
 _AT_ONCE = {"text": 16, "image": 1, "audio": 16, "video": 1}
 _QUEUED_BATCHES = 2  # that wait for each thread that runs the model
-_THREADS_A_GPU = 2  # one fills and copies its batch while the other's is computed
 _ALONE_BYTES = 8 << 20  # of units that one thread holds to encode them in one go: long clips go one by one
 
 Read = Callable[[], Media]
@@ -283,27 +279,6 @@ def encode_samples(
 
     with Session([encoder]) as session:
         yield from session.encode((key, given(media)) for key, media in samples)
-
-
-def open_session(encoder: Encoder, device: str, *, threads: int) -> Session:
-    """A session over the model, loaded: on a CPU so many threads run one copy of it, and each GPU has its own, run by
-    two. Raises EncoderError if a GPU failed."""
-    if device != "cuda":
-        encoder.load(device)
-        return Session([encoder] * threads, num_decoders=threads, is_cpu=True)
-    import torch
-
-    # Without it recurrent networks may round anew each time.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    copies = [pickle.loads(pickle.dumps(encoder)) for _ in range(max(1, torch.cuda.device_count()))]
-    try:
-        for index, copy in enumerate(copies):
-            copy.load(f"cuda:{index}")
-    except RuntimeError as error:
-        if is_refusal(error):
-            raise gpu_failure(error) from error
-        raise
-    return Session(copies * _THREADS_A_GPU, num_decoders=max(threads, len(os.sched_getaffinity(0))))
 
 
 def _use_one_thread() -> None:

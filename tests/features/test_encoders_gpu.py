@@ -17,7 +17,8 @@ from simulated_gpu import simulated_gpus
 from features.encoders.base import Encoded, Encoder, Media, Prepared
 from features.encoders.catalogue import make_encoder
 from features.encoders.network import Network, NetworkEncoder, settle
-from features.encoders.session import Session, open_session
+from features.encoders.opening import open_session
+from features.encoders.session import Session
 from features.errors import EncoderError
 from features.reasons import MediaError, Reason
 from features.view import View

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from test_encoders_batching import SumEncoder, describe, encode_alone
 
 from features.encoders.base import Media
-from features.encoders.session import Read, Session, open_session
+from features.encoders.opening import open_session
+from features.encoders.session import Read, Session
 from features.encoders.timing import ACTIVITIES
 from features.errors import ShardError
 from features.reasons import Reason
@@ -150,6 +151,20 @@ def test_as_many_feeds_as_decoders_work_themselves_where_a_batch_is_one_unit() -
                 ((_, outcome),) = second.result()
                 assert describe(outcome) == encode_alone(texts[1])
     assert readers == {"feed"}
+
+
+def test_a_feed_that_has_other_work_to_do_is_still_one_of_them() -> None:
+    readers: list[str] = []
+
+    def read() -> Media:
+        readers.append(threading.current_thread().name.partition("_")[0])
+        return "1"
+
+    with Session([SumEncoder(1)] * 2, num_decoders=2, is_cpu=True) as session, session.attending():
+        with session.attending():
+            assert len(list(session.encode([(0, read)]))) == 1
+        assert len(list(session.encode([(0, read)]))) == 1
+    assert readers == ["MainThread", "decode"]
 
 
 def test_a_sample_that_memory_does_not_hold_while_it_is_prepared_is_rejected_alone() -> None:

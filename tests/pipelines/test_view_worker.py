@@ -1,6 +1,7 @@
 """Making one shard of a view: what is encoded, what is copied, what is absent and what is rejected."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ import pytest
 from test_align import RATE_HZ, recording
 
 from features.encoders.base import Audio, Media, Prepared, Video
+from features.encoders.session import Session
 from features.errors import ShardError
 from features.reasons import Reason
 from features.rev import digest_bytes, digest_file, feature_key
 from features.sample import MEDIA_SCHEMA, media_row
 from features.shards import read_shard, shard_writer
 from features.view import View
+from features.writing import write_shard
 from pipelines.digests import sample_digests
 from pipelines.job import ShardRecord, ShardTask
 from pipelines.progress import ShardProgress
@@ -131,6 +134,25 @@ def test_encode_shard_takes_nothing_from_a_file_that_is_not_what_was_published(t
     copies = replace(copies_of(tmp_path / "old" / "shard.arrow", [1], [0]), digest="0" * 64)
     with pytest.raises(ShardError, match="is not what the manifest says: delete it and run 'dvc repro'"):
         make(worker_of(CountingEncoder()), tmp_path / "new", media, copies=[copies])
+
+
+def test_encode_shard_is_a_feed_until_its_file_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    attending: list[bool] = []
+
+    @contextmanager
+    def attend(self: Session) -> Iterator[None]:
+        attending.append(True)
+        yield
+        attending.append(False)
+
+    def write(path: Path, batch: pa.RecordBatch) -> None:
+        assert attending == [True]
+        write_shard(path, batch)
+
+    monkeypatch.setattr(Session, "attending", attend)
+    monkeypatch.setattr("pipelines.view_worker.write_shard", write)
+    make(worker_of(CountingEncoder()), tmp_path, write_media(tmp_path, ["one"]))
+    assert attending == [True, False]
 
 
 def test_encode_shard_takes_a_stored_row_at_its_word(tmp_path: Path) -> None:
