@@ -44,7 +44,7 @@ def make_logmel(model: str, view: View) -> Encoder:
         settings={"rate_hz": rate_hz},
         weights_digest=_no_weights,
         modules=("logmel", "waves"),
-        libraries=("torchaudio", "opencv-python-headless"),
+        libraries=("torchaudio", "opencv-python-headless", "numba"),
         bring=partial(_bring, rate_hz),
         about={"rate_hz": rate_hz, "dim": NUM_MELS + NUM_MFCC, "vectors_hz": 1 / HOP_S},
     )

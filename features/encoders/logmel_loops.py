@@ -63,7 +63,7 @@ def _take_logarithms(values: np.ndarray, floor: float, exponents: np.ndarray, ma
 
     For m of sqrt(1/2) to sqrt(2), ln(2^e m) = e ln 2 + 2 artanh(z) with z = (m - 1) / (m + 1), whose series is
     z + z^3/3 + z^5/5 + ..; |z| < 0.172, so what comes behind the ninth power is below a fortieth of a step of float32.
-    What is not finite becomes NaN.
+    Infinity and NaN become NaN.
     """
     bits, bits_of_mantissas = values.view(np.int32), mantissas.view(np.int32)
     for place in range(values.size):
@@ -81,7 +81,7 @@ def _take_logarithms(values: np.ndarray, floor: float, exponents: np.ndarray, ma
         values[place] = logarithm + (values[place] - values[place])  # less itself each finite number is 0
 
 
-@compiled((_Rows, _Counts, _Counts, _Row, _Rows, types.float32, _Rows), nogil=True)
+@compiled((_Rows, _Counts, _Counts, _Row, _Rows, types.float64, _Rows), nogil=True)
 def measure(
     spectra_TN: np.ndarray,
     starts_M: np.ndarray,
@@ -101,14 +101,15 @@ def measure(
     """
     num_windows, num_numbers = spectra_TN.shape
     num_coefficients, num_bands = cosines_CM.shape
-    power_FT = np.zeros((num_numbers // 2 + 1, _WINDOWS), np.float32)  # behind the last window something finite
+    # What lies behind the last window of a block is worked on as well, and touches no other.
+    power_FT = np.zeros((num_numbers // 2 + 1, _WINDOWS), np.float32)
     bands_MT, sums = np.empty((num_bands, _WINDOWS), np.float32), np.empty(_WINDOWS, np.float32)
     exponents, mantissas = np.empty(bands_MT.size, np.float32), np.empty(bands_MT.size, np.float32)
     for first in range(0, num_windows, _WINDOWS):
         last = min(first + _WINDOWS, num_windows)
         _turn_powers(spectra_TN[first:last], power_FT)
         _filter_bands(power_FT, starts_M, stops_M, weights, bands_MT)
-        _take_logarithms(bands_MT.reshape(-1), floor, exponents, mantissas)
+        _take_logarithms(bands_MT.reshape(-1), np.float32(floor), exponents, mantissas)
         for window in range(last - first):
             for band in range(num_bands):
                 measured_TD[first + window, band] = bands_MT[band, window]

@@ -1,7 +1,7 @@
 """Making one shard of a view: what is encoded, what is copied, what is absent and what is rejected."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,12 @@ import pytest
 from test_align import RATE_HZ, recording
 
 from features.encoders.base import Audio, Media, Prepared, Video
-from features.encoders.session import Session
 from features.errors import ShardError
 from features.reasons import Reason
 from features.rev import digest_bytes, digest_file, feature_key
 from features.sample import MEDIA_SCHEMA, media_row
 from features.shards import read_shard, shard_writer
 from features.view import View
-from features.writing import write_shard
 from pipelines.digests import sample_digests
 from pipelines.job import ShardRecord, ShardTask
 from pipelines.progress import ShardProgress
@@ -75,7 +73,13 @@ def write_media(folder: Path, texts: Sequence[str | None]) -> Path:
 
 
 def make(
-    worker: EncodeShard, folder: Path, media: Path, *, copies: Sequence[Copies] = (), repeats: Mapping[int, int] = {}
+    worker: EncodeShard,
+    folder: Path,
+    media: Path,
+    *,
+    copies: Sequence[Copies] = (),
+    repeats: Mapping[int, int] = {},
+    progress: ShardProgress | None = None,
 ) -> tuple[ShardRecord, pa.Table]:
     """The record and the rows of a shard over all samples of the media shard; copies: rows that are stored already;
     repeats: rows whose text is that of another."""
@@ -88,7 +92,7 @@ def make(
         copies=list(copies),
     )
     task = ShardTask("shard", str(folder), "shard.arrow", "0", len(texts), rows)
-    record = worker(task, ShardProgress(folder / "progress"))
+    record = worker(task, progress or ShardProgress(folder / "progress"))
     return record, read_shard(task.path)
 
 
@@ -136,23 +140,31 @@ def test_encode_shard_takes_nothing_from_a_file_that_is_not_what_was_published(t
         make(worker_of(CountingEncoder()), tmp_path / "new", media, copies=[copies])
 
 
-def test_encode_shard_is_a_feed_until_its_file_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    attending: list[bool] = []
+def test_encode_shard_is_a_feed_until_its_file_is_written(tmp_path: Path) -> None:
+    """So that another feed keeps to its own thread meanwhile, as it does where there are as many as decoders."""
+    worker = replace(worker_of(CountingEncoder(batch_size=1)), threads=2)
+    readers: list[str] = []
 
-    @contextmanager
-    def attend(self: Session) -> Iterator[None]:
-        attending.append(True)
-        yield
-        attending.append(False)
+    def read() -> str:
+        readers.append(threading.current_thread().name.partition("_")[0])
+        return "two"
 
-    def write(path: Path, batch: pa.RecordBatch) -> None:
-        assert attending == [True]
-        write_shard(path, batch)
+    class Asking(ShardProgress):
+        """Reports when the file has been written."""
 
-    monkeypatch.setattr(Session, "attending", attend)
-    monkeypatch.setattr("pipelines.view_worker.write_shard", write)
-    make(worker_of(CountingEncoder()), tmp_path, write_media(tmp_path, ["one"]))
-    assert attending == [True, False]
+        def report(self) -> None:
+            feed_too()
+            super().report()
+
+    def feed_too() -> None:
+        session = worker.shared.acquire(None)
+        with session.attending():
+            assert len(list(session.encode([(0, read)]))) == 1
+
+    inputs = write_media(tmp_path, ["one"])
+    make(worker, tmp_path, inputs, progress=Asking(tmp_path / "progress"))
+    feed_too()
+    assert readers == ["MainThread", "decode"]
 
 
 def test_encode_shard_takes_a_stored_row_at_its_word(tmp_path: Path) -> None:
