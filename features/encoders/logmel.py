@@ -120,8 +120,8 @@ def _make_measure_by_opencv(filters_FM: Tensor, cosines_MC: Tensor) -> Measure:
             raise RuntimeError(str(error)) from error
         measured_TD = np.empty((len(spectra_TN), NUM_MELS + NUM_MFCC), np.float32)
         measure(spectra_TN, starts_M, stops_M, weights, cosines_CM, POWER_FLOOR, measured_TD)
-        ends = pairwise(accumulate(lengths, initial=0))
-        return [torch.from_numpy(measured_TD[start:stop]) for start, stop in ends]
+        spans = pairwise(accumulate(lengths, initial=0))
+        return [torch.from_numpy(measured_TD[start:stop]) for start, stop in spans]
 
     return measure_each
 

@@ -57,7 +57,7 @@ def _filter_bands(
                 sums[window] += weight * powers[window]
 
 
-@compiled(nogil=True, error_model="numpy")
+@compiled(nogil=True, error_model="numpy")  # else each division would be tried for zero, one after the other
 def _take_logarithms(values: np.ndarray, floor: float, exponents: np.ndarray, mantissas: np.ndarray) -> None:
     """Replace each value, or the floor where it is below it, by its natural logarithm; the others are room to work in.
 
